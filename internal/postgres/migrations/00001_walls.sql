@@ -135,7 +135,7 @@ CREATE TABLE reconciled.lease (
 
 -- Who is who.
 CREATE TABLE reconciled.installation (
-    only       bool PRIMARY KEY DEFAULT true CHECK (only),
+    singleton  bool PRIMARY KEY DEFAULT true CHECK (singleton),
     id         uuid        NOT NULL DEFAULT gen_random_uuid(),
     created_at timestamptz NOT NULL DEFAULT now()
 );
