@@ -102,14 +102,18 @@ func (db *DB) Stores(ctx context.Context) ([]uuid.UUID, error) {
 
 const transactionTries = 4
 
+// errRunAgain makes transact start over.
+var errRunAgain = errors.New("transaction must run again")
+
 // transact runs write in a READ COMMITTED transaction, again when Postgres ends
-// it for a serialization failure or a deadlock. write must bear being run again.
+// it for a serialization failure or a deadlock, or write asks for it. write must
+// bear being run again.
 func (db *DB) transact(ctx context.Context, write func(ctx context.Context, tx pgx.Tx) error) error {
 	var err error
 	for range transactionTries {
 		err = pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) error { return write(ctx, tx) })
 		pgErr, ok := errors.AsType[*pgconn.PgError](err)
-		if !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") {
+		if again := ok && (pgErr.Code == "40001" || pgErr.Code == "40P01"); !again && !errors.Is(err, errRunAgain) {
 			return err
 		}
 	}

@@ -1,0 +1,274 @@
+package central
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+	"github.com/google/uuid"
+
+	"github.com/veloxpos/reconciled/internal/velox"
+	"github.com/veloxpos/reconciled/merkle"
+	"github.com/veloxpos/reconciled/merkle/reconcile"
+)
+
+// ClientOptions of a Client.
+type ClientOptions struct {
+	URL          string // central's base, such as https://central.example:8443
+	Tokens       map[velox.StoreID]string
+	Installation uuid.UUID
+	// Timeout of one try. 60 s when zero: a page over a slow line takes its time.
+	Timeout time.Duration
+	// RetryDelay before the second try, doubled for each further one up to 5 s.
+	// 200 ms when zero.
+	RetryDelay time.Duration
+	// BreakerDelay until an open breaker lets a call through. One minute when zero.
+	BreakerDelay time.Duration
+	Transport    http.RoundTripper // http.DefaultTransport when nil
+}
+
+const (
+	tries           = 4 // of one call
+	breakerFailures = 5 // in a row, until the breaker opens
+)
+
+// Client is central as a round sees it: a reconcile.Peer. Every call is repeated
+// while central cannot be reached or fails, and none is made while the circuit
+// breaker is open. Safe for concurrent use.
+type Client struct {
+	base    *url.URL
+	opts    ClientOptions
+	http    *http.Client
+	breaker circuitbreaker.CircuitBreaker[[]byte]
+	calls   failsafe.Executor[[]byte]
+}
+
+var _ reconcile.Peer = (*Client)(nil)
+
+// NewClient checks its options and makes no call.
+func NewClient(opts ClientOptions) (*Client, error) {
+	base, err := url.Parse(opts.URL)
+	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" {
+		return nil, fmt.Errorf("central url %q is not an http(s) address", opts.URL)
+	}
+	opts.Timeout = orDefault(opts.Timeout, time.Minute)
+	opts.RetryDelay = orDefault(opts.RetryDelay, 200*time.Millisecond)
+	opts.BreakerDelay = orDefault(opts.BreakerDelay, time.Minute)
+	c := &Client{base: base, opts: opts, http: &http.Client{Transport: opts.Transport, Timeout: opts.Timeout}}
+	c.breaker = circuitbreaker.NewBuilder[[]byte]().
+		HandleIf(func(_ []byte, err error) bool { return isCentralsFault(err) }).
+		WithFailureThreshold(breakerFailures).WithDelay(opts.BreakerDelay).WithJitterFactor(0.1).Build()
+	retry := retrypolicy.NewBuilder[[]byte]().
+		HandleIf(func(_ []byte, err error) bool { return isCentralsFault(err) && !errors.Is(err, ErrNotCentral) }).
+		WithMaxAttempts(tries).WithBackoff(opts.RetryDelay, 5*time.Second).WithJitterFactor(0.2).ReturnLastFailure().Build()
+	c.calls = failsafe.With[[]byte](retry, c.breaker)
+	return c, nil
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return d
+}
+
+// StatusError is an answer that is no success.
+type StatusError struct {
+	Status  int
+	Code    string
+	Message string
+}
+
+func (e *StatusError) Error() string {
+	if e.Code == "" {
+		return fmt.Sprintf("central answered %d", e.Status)
+	}
+	return fmt.Sprintf("central answered %d %s: %s", e.Status, e.Code, e.Message)
+}
+
+// Is makes 401 and 403 ErrUnauthorized.
+func (e *StatusError) Is(target error) bool {
+	return target == ErrUnauthorized && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
+}
+
+// isCentralsFault: central was not reached, or failed, or is not central. What it
+// refused is the caller's fault and no reason to leave it alone.
+func isCentralsFault(err error) bool {
+	if status := new(StatusError); errors.As(err, &status) {
+		return status.Status >= 500 || status.Status == http.StatusTooManyRequests
+	}
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrNotCentral)
+}
+
+// post makes one call, with its retries, and returns the answer's body.
+func (c *Client) post(ctx context.Context, store velox.StoreID, call, media, wantMedia string, body []byte, header *http.Header) ([]byte, error) {
+	answer, err := c.calls.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[[]byte]) ([]byte, error) {
+		return c.try(exec.Context(), http.MethodPost, store, call, media, wantMedia, body, header)
+	})
+	switch {
+	case errors.Is(err, circuitbreaker.ErrOpen):
+		return nil, fmt.Errorf("%s: %w for another %s", call, ErrBreakerOpen, c.breaker.RemainingDelay().Round(time.Second))
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", call, err)
+	}
+	return answer, nil
+}
+
+func (c *Client) try(ctx context.Context, method string, store velox.StoreID, call, media, wantMedia string, body []byte, header *http.Header) ([]byte, error) {
+	target := c.base.JoinPath("federation", "v1", "stores", store.String(), call)
+	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+c.opts.Tokens[store])
+	request.Header.Set(headerInstallation, c.opts.Installation.String())
+	if media != "" {
+		request.Header.Set("Content-Type", media)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxPage+1))
+	switch got, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); {
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, fmt.Errorf("%w: answer cut off: %w", ErrUnreachable, err)
+	case len(answer) > maxPage:
+		return nil, fmt.Errorf("%w: answer of more than %d bytes", ErrNotCentral, maxPage)
+	case response.StatusCode != http.StatusOK && got == mediaJSON:
+		return nil, statusError(response.StatusCode, answer)
+	case got != wantMedia:
+		return nil, fmt.Errorf("%w: %s answered %d with media type %q instead of %s; a proxy or a captive portal may stand between",
+			ErrNotCentral, target.Redacted(), response.StatusCode, got, wantMedia)
+	}
+	if header != nil {
+		*header = response.Header
+	}
+	return answer, nil
+}
+
+func statusError(status int, body []byte) error {
+	var p problem
+	if json.Unmarshal(body, &p) != nil {
+		p = problem{}
+	}
+	return &StatusError{Status: status, Code: p.Code, Message: p.Message}
+}
+
+// Check asks whether both roots are the same without the exceptions.
+func (c *Client) Check(ctx context.Context, store velox.StoreID, request reconcile.CheckRequest) (answer reconcile.CheckReply, err error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return answer, fmt.Errorf("encode check: %w", err)
+	}
+	return answer, c.postJSON(ctx, store, "check", mediaJSON, body, &answer)
+}
+
+// postJSON is a post whose answer is JSON.
+func (c *Client) postJSON(ctx context.Context, store velox.StoreID, call, media string, body []byte, into any) error {
+	answer, err := c.post(ctx, store, call, media, mediaJSON, body, nil)
+	if err != nil {
+		return err
+	}
+	return decodeAnswer(call, answer, into)
+}
+
+func decodeAnswer(call string, answer []byte, into any) error {
+	if err := json.Unmarshal(answer, into); err != nil {
+		return fmt.Errorf("%s: %w: %w", call, ErrNotCentral, err)
+	}
+	return nil
+}
+
+// Compare asks a walk's questions.
+func (c *Client) Compare(ctx context.Context, store velox.StoreID, questions []merkle.Question) ([]merkle.Answer, error) {
+	answer, err := c.post(ctx, store, "compare", mediaMerkle, mediaMerkle, merkle.EncodeQuestions(questions), nil)
+	if err != nil {
+		return nil, err
+	}
+	answers, err := merkle.DecodeAnswers(answer)
+	if err != nil {
+		return nil, fmt.Errorf("compare: %w", err)
+	}
+	return answers, nil
+}
+
+// Pull fetches the next page of spans.
+func (c *Client) Pull(ctx context.Context, store velox.StoreID, spans []merkle.Span, after *merkle.Key) (page reconcile.Page, err error) {
+	body, err := json.Marshal(encodeSpans(spans, after))
+	if err != nil {
+		return page, fmt.Errorf("encode spans: %w", err)
+	}
+	var header http.Header
+	answer, err := c.post(ctx, store, "pull", mediaJSON, mediaPage, body, &header)
+	if err != nil {
+		return page, err
+	}
+	if page.Events, err = readPage(bytes.NewReader(answer)); err != nil {
+		return page, fmt.Errorf("pull: %w", err)
+	}
+	page.More = strings.EqualFold(header.Get(headerMore), "true")
+	return page, nil
+}
+
+// Push sends a page.
+func (c *Client) Push(ctx context.Context, store velox.StoreID, events []velox.Event) (outcomes []reconcile.Outcome, err error) {
+	body, err := encodePage(events)
+	if err != nil {
+		return nil, err
+	}
+	return outcomes, c.postJSON(ctx, store, "push", mediaPage, body, &outcomes)
+}
+
+// Probe asks once, without retries and past the breaker, whether central is
+// there and ready for this store, and how long the answer took.
+func (c *Client) Probe(ctx context.Context, store velox.StoreID) (ready Ready, latency time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	began := time.Now()
+	answer, err := c.try(ctx, http.MethodGet, store, "ready", "", mediaJSON, nil, nil)
+	latency = time.Since(began)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w: no answer in %s", ErrUnreachable, probeTimeout)
+	}
+	if err == nil {
+		err = decodeAnswer("ready", answer, &ready)
+	}
+	return ready, latency, err
+}
+
+const probeTimeout = 10 * time.Second
+
+// Breaker is the circuit breaker's state as the runbook names it: CLOSED, OPEN
+// or HALF_OPEN. An open breaker whose delay is over is half open: the next call
+// is its probe.
+func (c *Client) Breaker() string {
+	switch {
+	case c.breaker.IsClosed():
+		return "CLOSED"
+	case c.breaker.IsOpen() && c.breaker.RemainingDelay() > 0:
+		return "OPEN"
+	default:
+		return "HALF_OPEN"
+	}
+}
+
+// ResetBreaker closes the breaker.
+func (c *Client) ResetBreaker() { c.breaker.Close() }

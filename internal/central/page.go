@@ -1,0 +1,104 @@
+package central
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/veloxpos/reconciled/internal/velox"
+)
+
+// line is an event on the wire. Said and the vector clock are strings, since
+// they are jsonb's own text and must arrive byte for byte.
+type line struct {
+	ID             uuid.UUID     `json:"event_id"`
+	Store          uuid.UUID     `json:"store_id"`
+	Device         uuid.UUID     `json:"device_id"`
+	Seq            int64         `json:"seq"`
+	Type           velox.Type    `json:"type"`
+	Version        int32         `json:"version"`
+	CreatedAt      velox.Millis  `json:"created_at"`
+	Actor          uuid.NullUUID `json:"actor_user_id"`
+	ActorRole      string        `json:"actor_role,omitempty"`
+	Said           string        `json:"said"`
+	VectorClock    string        `json:"vector_clock,omitempty"`
+	Causal         []string      `json:"causal_dependencies,omitempty"`
+	ConflictStatus string        `json:"conflict_status,omitempty"`
+	Hash           string        `json:"full_payload_hash,omitempty"`
+	RequestID      uuid.NullUUID `json:"request_id"`
+}
+
+// maxEvents bounds a page on the wire.
+const maxEvents = 500
+
+// writePage writes events as zstd NDJSON.
+func writePage(w io.Writer, events []velox.Event) error {
+	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return fmt.Errorf("open compressor: %w", err)
+	}
+	lines := json.NewEncoder(z)
+	lines.SetEscapeHTML(false)
+	for i := range events {
+		e := &events[i]
+		if err := lines.Encode(line{
+			ID: e.ID, Store: e.Store, Device: e.Device, Seq: e.Seq, Type: e.Type, Version: e.Version,
+			CreatedAt: e.CreatedAt, Actor: e.Actor, ActorRole: e.ActorRole,
+			Said: string(e.Said()), VectorClock: string(e.VectorClock), Causal: e.Causal,
+			ConflictStatus: e.ConflictStatus, Hash: e.Hash, RequestID: e.RequestID,
+		}); err != nil {
+			return errors.Join(fmt.Errorf("write event %s: %w", e.ID, err), z.Close())
+		}
+	}
+	if err := z.Close(); err != nil {
+		return fmt.Errorf("close page: %w", err)
+	}
+	return nil
+}
+
+// encodePage is writePage into memory: a page must be whole before its length is
+// promised, and again when a call is repeated.
+func encodePage(events []velox.Event) ([]byte, error) {
+	var b bytes.Buffer
+	err := writePage(&b, events)
+	return b.Bytes(), err
+}
+
+// readPage reads what writePage wrote. Its memory is bounded whatever comes: by
+// maxPage after decompression, by the decoder's window before.
+func readPage(r io.Reader) ([]velox.Event, error) {
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxPage), zstd.WithDecoderMaxWindow(8<<20))
+	if err != nil {
+		return nil, fmt.Errorf("open page: %w", err)
+	}
+	defer z.Close()
+	limited := &io.LimitedReader{R: z, N: maxPage + 1}
+	lines := json.NewDecoder(bufio.NewReader(limited))
+	lines.DisallowUnknownFields()
+	var events []velox.Event
+	for {
+		var l line
+		switch err := lines.Decode(&l); {
+		case errors.Is(err, io.EOF):
+			return events, nil
+		case limited.N <= 0:
+			return nil, fmt.Errorf("read page: more than %d bytes", maxPage)
+		case err != nil:
+			return nil, fmt.Errorf("read page: event %d: %w", len(events), err)
+		case len(events) == maxEvents:
+			return nil, fmt.Errorf("read page: more than %d events", maxEvents)
+		}
+		events = append(events, velox.Event{
+			ID: l.ID, Store: l.Store, Device: l.Device, Seq: l.Seq, Type: l.Type, Version: l.Version,
+			CreatedAt: l.CreatedAt, Actor: l.Actor, ActorRole: l.ActorRole,
+			Payload: json.RawMessage(l.Said), VectorClock: json.RawMessage(l.VectorClock), Causal: l.Causal,
+			ConflictStatus: l.ConflictStatus, Hash: l.Hash, RequestID: l.RequestID,
+		})
+	}
+}

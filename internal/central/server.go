@@ -1,0 +1,315 @@
+package central
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/veloxpos/reconciled/internal/velox"
+	"github.com/veloxpos/reconciled/merkle"
+	"github.com/veloxpos/reconciled/merkle/reconcile"
+)
+
+// Log is central's event log, as far as the server needs it.
+type Log interface {
+	reconcile.Log
+	// Accept stores events without a lease: ingest is idempotent by event_id.
+	Accept(ctx context.Context, store velox.StoreID, from uuid.UUID, events []velox.Event) ([]reconcile.Outcome, error)
+}
+
+// ServerOptions of a Server.
+type ServerOptions struct {
+	Installation uuid.UUID
+	// Tokens are each store's bearer tokens; several are valid at once for rotation.
+	Tokens map[velox.StoreID][]string
+	// Failed is told of every call that ended in a 5xx, once. May be nil.
+	Failed func(call string, store velox.StoreID, err error)
+}
+
+// callsAtOnce bounds the calls of one store that are worked on together, so that
+// a store that repeats itself cannot starve the others.
+const callsAtOnce = 4
+
+// Server answers stores. It keeps nothing between calls but the count of those
+// in flight, so any replica can answer any call.
+type Server struct {
+	log    Log
+	opts   ServerOptions
+	tokens map[velox.StoreID][][sha256.Size]byte
+
+	mu       sync.Mutex
+	inFlight map[velox.StoreID]int
+}
+
+// NewServer answers from log.
+func NewServer(log Log, opts ServerOptions) *Server {
+	s := &Server{log: log, opts: opts, tokens: map[velox.StoreID][][sha256.Size]byte{}, inFlight: map[velox.StoreID]int{}}
+	for store, tokens := range opts.Tokens {
+		for _, token := range tokens {
+			s.tokens[store] = append(s.tokens[store], sha256.Sum256([]byte(token)))
+		}
+	}
+	return s
+}
+
+// Handler serves the protocol under /federation/v1/.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	const base = "/federation/v1/stores/{store}/"
+	mux.Handle("GET "+base+"ready", s.call("ready", "", s.ready))
+	mux.Handle("POST "+base+"check", s.call("check", mediaJSON, s.check))
+	mux.Handle("POST "+base+"compare", s.call("compare", mediaMerkle, s.compare))
+	mux.Handle("POST "+base+"pull", s.call("pull", mediaJSON, s.pull))
+	mux.Handle("POST "+base+"push", s.call("push", mediaPage, s.push))
+	return mux
+}
+
+// request is a call that has passed the door: its store's token was right.
+type request struct {
+	store velox.StoreID
+	from  uuid.UUID
+	body  io.Reader
+}
+
+// reply is what a call answers with.
+type reply struct {
+	media string
+	body  []byte
+	more  bool
+}
+
+// refusal is an error that is the caller's.
+type refusal struct {
+	status int
+	problem
+}
+
+func (r *refusal) Error() string { return r.Message }
+
+func refuse(status int, code, field, format string, args ...any) error {
+	return &refusal{status, problem{Code: code, Message: fmt.Sprintf(format, args...), Field: field}}
+}
+
+// call is the door: store, token, media type, size, and its place in the queue.
+func (s *Server) call(name, media string, answer func(context.Context, request) (reply, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		store, err := s.admit(r, media)
+		if err == nil {
+			err = s.enter(store)
+		}
+		if err != nil {
+			s.fail(w, name, store, err)
+			return
+		}
+		defer s.leave(store)
+		from, _ := uuid.Parse(r.Header.Get(headerInstallation))
+		out, err := answer(r.Context(), request{store, from, http.MaxBytesReader(w, r.Body, maxPage)})
+		if err != nil {
+			s.fail(w, name, store, err)
+			return
+		}
+		w.Header().Set("Content-Type", out.media)
+		w.Header().Set("Content-Length", strconv.Itoa(len(out.body)))
+		w.Header().Set(headerInstallation, s.opts.Installation.String())
+		if out.more {
+			w.Header().Set(headerMore, "true")
+		}
+		_, _ = w.Write(out.body) // a caller that went away needs no answer
+	})
+}
+
+func (s *Server) admit(r *http.Request, media string) (velox.StoreID, error) {
+	store, err := velox.ParseStoreID(r.PathValue("store"))
+	if err != nil {
+		return store, refuse(http.StatusBadRequest, "BAD_STORE_ID", "store_id", "%v", err)
+	}
+	token, found := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !found || token == "" {
+		return store, refuse(http.StatusUnauthorized, "TOKEN_MISSING", "Authorization", "a Bearer token is needed")
+	}
+	if !s.owns(token, store) {
+		// The same answer for a wrong token and a store that is not served: a token
+		// must not tell which stores there are.
+		return store, refuse(http.StatusForbidden, "TOKEN_REFUSED", "Authorization", "the token is not one of store %s", store)
+	}
+	if media != "" {
+		if got, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); got != media {
+			return store, refuse(http.StatusUnsupportedMediaType, "BAD_MEDIA_TYPE", "Content-Type", "media type %q, want %s", got, media)
+		}
+	}
+	return store, nil
+}
+
+// owns compares in constant time, digests of equal length.
+func (s *Server) owns(token string, store velox.StoreID) bool {
+	sum := sha256.Sum256([]byte(token))
+	found := 0
+	for _, want := range s.tokens[store] {
+		found |= subtle.ConstantTimeCompare(sum[:], want[:])
+	}
+	return found == 1
+}
+
+func (s *Server) enter(store velox.StoreID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inFlight[store] == callsAtOnce {
+		return refuse(http.StatusTooManyRequests, "BUSY", "", "%d calls of store %s are in flight", callsAtOnce, store)
+	}
+	s.inFlight[store]++
+	return nil
+}
+
+func (s *Server) leave(store velox.StoreID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inFlight[store]--; s.inFlight[store] == 0 {
+		delete(s.inFlight, store)
+	}
+}
+
+func (s *Server) fail(w http.ResponseWriter, call string, store velox.StoreID, err error) {
+	var refused *refusal
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &refused):
+	case errors.As(err, &tooLarge):
+		refused = &refusal{http.StatusRequestEntityTooLarge, problem{Code: "TOO_LARGE", Message: err.Error()}}
+	default:
+		if s.opts.Failed != nil {
+			s.opts.Failed(call, store, err)
+		}
+		// The reason stays in central's log: it may speak of the database.
+		refused = &refusal{http.StatusInternalServerError, problem{Code: "FAILED", Message: call + " failed at central, see its log"}}
+	}
+	switch refused.status {
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", "1")
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	w.Header().Set("Content-Type", mediaJSON)
+	w.WriteHeader(refused.status)
+	_ = json.NewEncoder(w).Encode(refused.problem)
+}
+
+// Ready is what central says of itself to a store.
+type Ready struct {
+	Installation uuid.UUID    `json:"installation"`
+	Time         velox.Millis `json:"time"`
+	Message      int          `json:"message_version"`
+	Digest       int          `json:"digest_version"`
+}
+
+func (s *Server) ready(ctx context.Context, r request) (reply, error) {
+	if _, err := s.log.Items(ctx, r.store, nil); err != nil {
+		return reply{}, err
+	}
+	return jsonReply(Ready{s.opts.Installation, velox.MillisOf(time.Now()), merkle.MessageVersion, merkle.DigestVersion})
+}
+
+func (s *Server) check(ctx context.Context, r request) (reply, error) {
+	var asked reconcile.CheckRequest
+	if err := readJSON(r.body, &asked); err != nil {
+		return reply{}, err
+	}
+	if n := len(asked.Exceptions); n > reconcile.MaxExceptions {
+		return reply{}, refuse(http.StatusBadRequest, "TOO_MANY", "exceptions", "%d exceptions, at most %d", n, reconcile.MaxExceptions)
+	}
+	answer, err := reconcile.AnswerCheck(ctx, s.log, s.opts.Installation, r.store, asked)
+	if err != nil {
+		return reply{}, err
+	}
+	return jsonReply(answer)
+}
+
+func (s *Server) compare(ctx context.Context, r request) (reply, error) {
+	message, err := io.ReadAll(io.LimitReader(r.body, merkle.MaxMessage+1))
+	if err != nil {
+		return reply{}, fmt.Errorf("read questions: %w", err)
+	}
+	questions, err := merkle.DecodeQuestions(message)
+	if err != nil {
+		return reply{}, refuse(http.StatusBadRequest, "BAD_MESSAGE", "", "%v", err)
+	}
+	pin, err := s.log.Pin(ctx, r.store)
+	if err != nil {
+		return reply{}, err
+	}
+	answers, err := merkle.Reply(ctx, pin.View, questions)
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{media: mediaMerkle, body: merkle.EncodeAnswers(answers)}, nil
+}
+
+func (s *Server) pull(ctx context.Context, r request) (reply, error) {
+	var asked pullRequest
+	if err := readJSON(r.body, &asked); err != nil {
+		return reply{}, err
+	}
+	spans, after, err := asked.decode()
+	if err != nil {
+		return reply{}, refuse(http.StatusBadRequest, "BAD_SPANS", "spans", "%v", err)
+	}
+	page, err := s.log.Page(ctx, r.store, spans, after)
+	if err != nil {
+		return reply{}, err
+	}
+	body, err := encodePage(page.Events)
+	return reply{media: mediaPage, body: body, more: page.More}, err
+}
+
+func (s *Server) push(ctx context.Context, r request) (reply, error) {
+	events, err := readPage(r.body)
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		return reply{}, err
+	}
+	if err != nil {
+		return reply{}, refuse(http.StatusBadRequest, "BAD_PAGE", "", "%v", err)
+	}
+	for i := range events {
+		if events[i].Store != r.store {
+			return reply{}, refuse(http.StatusForbidden, "OTHER_STORE", "store_id", "event %s is store %s's, the token store %s's",
+				events[i].ID, events[i].Store, r.store)
+		}
+	}
+	outcomes, err := s.log.Accept(ctx, r.store, r.from, events)
+	if errors.Is(err, reconcile.ErrUnknownStore) {
+		return reply{}, refuse(http.StatusConflict, "STORE_UNKNOWN", "store_id", "central's database has no store %s: make it there first", r.store)
+	}
+	if err != nil {
+		return reply{}, err
+	}
+	return jsonReply(outcomes)
+}
+
+func readJSON(r io.Reader, into any) error {
+	dec := json.NewDecoder(io.LimitReader(r, maxJSON))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return refuse(http.StatusBadRequest, "BAD_JSON", "", "body: %v", err)
+	}
+	return nil
+}
+
+func jsonReply(v any) (reply, error) {
+	var b bytes.Buffer
+	if err := json.NewEncoder(&b).Encode(v); err != nil {
+		return reply{}, fmt.Errorf("encode answer: %w", err)
+	}
+	return reply{media: mediaJSON, body: b.Bytes()}, nil
+}

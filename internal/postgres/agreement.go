@@ -1,0 +1,116 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/veloxpos/reconciled/internal/velox"
+	"github.com/veloxpos/reconciled/lock"
+	"github.com/veloxpos/reconciled/merkle/reconcile"
+)
+
+// Exceptions lists the events that both sides know to be different, oldest first.
+func (l *Log) Exceptions(ctx context.Context, store velox.StoreID) ([]reconcile.Exception, error) {
+	rows, err := l.db.Pool.Query(ctx,
+		`SELECT event_id, kind FROM reconciled.exception WHERE store_id = $1 ORDER BY first_seen, event_id`, store)
+	if err != nil {
+		return nil, fmt.Errorf("read exceptions: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (reconcile.Exception, error) {
+		var e reconcile.Exception
+		return e, row.Scan(&e.Event, &e.Kind)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read exceptions: %w", err)
+	}
+	return list, nil
+}
+
+// Except lists events as exceptions. A worse kind replaces a better one.
+func (l *Log) Except(ctx context.Context, grant lock.Grant, outcomes []reconcile.Outcome) error {
+	return l.db.fenced(ctx, grant, func(ctx context.Context, tx pgx.Tx) error {
+		for _, o := range outcomes {
+			_, err := tx.Exec(ctx, `
+				INSERT INTO reconciled.exception AS x (store_id, event_id, created_ms, kind, reason) VALUES ($1, $2, $3, $4, $5)
+				ON CONFLICT (store_id, event_id) DO UPDATE SET kind = excluded.kind, reason = excluded.reason
+				WHERE x.kind <> 'conflict'`, grant.Store, o.Event, o.At, o.Status, o.Reason)
+			if err != nil {
+				return fmt.Errorf("list exception %s: %w", o.Event, err)
+			}
+		}
+		return nil
+	})
+}
+
+// Settle takes events off the list: both sides hold the same again.
+func (l *Log) Settle(ctx context.Context, grant lock.Grant, events []uuid.UUID) error {
+	return l.db.fenced(ctx, grant, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `DELETE FROM reconciled.exception WHERE store_id = $1 AND event_id = ANY($2)`, grant.Store, events)
+		if err != nil {
+			return fmt.Errorf("settle exceptions: %w", err)
+		}
+		return nil
+	})
+}
+
+// Agree writes down what an equal check proved: the anchor, and for each leaf how
+// many of its events the other side holds. A leaf that has changed since the pin
+// keeps its older, smaller proof.
+func (l *Log) Agree(ctx context.Context, grant lock.Grant, agreed reconcile.Agreement) error {
+	list := sha256.New()
+	excepted := make([]uuid.UUID, len(agreed.Exceptions))
+	for i, e := range agreed.Exceptions {
+		excepted[i] = e.Event
+		fmt.Fprintf(list, "%s %s %x\n", e.Event, e.Kind, e.Digest)
+	}
+	return l.db.fenced(ctx, grant, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			WITH out AS (
+				SELECT reconciled.slot(created_at) AS slot, count(*) AS n FROM public.events
+				WHERE store_id = $1 AND event_id = ANY($3) GROUP BY 1)
+			UPDATE reconciled.leaf AS l SET agreed_count = l.count - coalesce(out.n, 0)
+			FROM reconciled.leaf AS k LEFT JOIN out ON out.slot = k.slot
+			WHERE l.store_id = $1 AND k.store_id = $1 AND l.slot = k.slot AND l.sub_slot = k.sub_slot
+			  AND l.version <= $2 AND l.agreed_count <> l.count - coalesce(out.n, 0)`,
+			grant.Store, agreed.Pin, excepted)
+		if err != nil {
+			return fmt.Errorf("mark proven leaves: %w", err)
+		}
+		_, err = tx.Exec(ctx, `
+			INSERT INTO reconciled.peer (store_id, installation_id, anchor_here, anchor_there, anchor_exceptions, anchor_version, agreed_count, agreed_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, now())
+			ON CONFLICT (store_id, installation_id) DO UPDATE SET anchor_here = excluded.anchor_here, anchor_there = excluded.anchor_there,
+				anchor_exceptions = excluded.anchor_exceptions, anchor_version = excluded.anchor_version,
+				agreed_count = excluded.agreed_count, agreed_at = excluded.agreed_at, last_seen = now()`,
+			grant.Store, agreed.Peer, agreed.Here.Digest[:], agreed.There.Digest[:], list.Sum(nil), agreed.Pin, int64(agreed.Root.Count))
+		if err != nil {
+			return fmt.Errorf("write anchor: %w", err)
+		}
+		_, err = tx.Exec(ctx, `DELETE FROM reconciled.worklist w WHERE w.consumer = $1 AND w.store_id = $2
+			AND NOT EXISTS (SELECT FROM reconciled.leaf l WHERE l.store_id = w.store_id AND l.slot = w.slot AND l.version > $3)`,
+			anchorConsumer, grant.Store, agreed.Pin)
+		if err != nil {
+			return fmt.Errorf("clear changed slots: %w", err)
+		}
+		return nil
+	})
+}
+
+// Unproven counts the store's events that the other side is not proven to hold:
+// all of them before the first agreement.
+func (l *Log) Unproven(ctx context.Context, store velox.StoreID) (int64, error) {
+	if _, err := l.Pin(ctx, store); err != nil {
+		return 0, err
+	}
+	var n int64
+	err := l.db.Pool.QueryRow(ctx, `SELECT coalesce(sum(greatest(count - agreed_count, 0)), 0)::bigint
+		FROM reconciled.leaf WHERE store_id = $1 AND count <> agreed_count`, store).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count unproven events: %w", err)
+	}
+	return n, nil
+}

@@ -1,0 +1,137 @@
+// Package postgrestest gives each test a Velox-shaped database of its own in a
+// real, private Postgres: owned by the POS's role, with the daemon's two roles and
+// its migrated schema, as a site has it.
+package postgrestest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/veloxpos/reconciled/deploy"
+	"github.com/veloxpos/reconciled/internal/postgres"
+	"github.com/veloxpos/reconciled/internal/testkit"
+	"github.com/veloxpos/reconciled/internal/velox/veloxdb"
+	"github.com/veloxpos/reconciled/lock"
+)
+
+// Site is one database, seen by each of its roles.
+type Site struct {
+	Server *testkit.Postgres
+	Name   string // of the database
+	Owner  *pgxpool.Pool
+	DB     *postgres.DB // as the runtime role
+}
+
+// Prepare makes a database as a site has it: the POS's tables owned by role
+// velox, the daemon's roles, the migrated schema.
+func Prepare(ctx context.Context, server *testkit.Postgres, name string) error {
+	err := server.Exec(ctx, "postgres", `DO $$ BEGIN CREATE ROLE velox LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
+	if err != nil {
+		return fmt.Errorf("make role velox: %w", err)
+	}
+	if err := server.CreateDatabase(ctx, name, ""); err != nil {
+		return err
+	}
+	if err := server.Exec(ctx, name, `GRANT ALL ON SCHEMA public TO velox`); err != nil {
+		return err
+	}
+	owner, err := pgx.Connect(ctx, server.URL("velox", name))
+	if err != nil {
+		return fmt.Errorf("connect as velox: %w", err)
+	}
+	err = veloxdb.Create(ctx, owner)
+	if closed := owner.Close(ctx); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return fmt.Errorf("create velox tables: %w", err)
+	}
+	if err := server.Exec(ctx, name, deploy.Roles); err != nil {
+		return fmt.Errorf("make the daemon's roles: %w", err)
+	}
+	_, err = postgres.Migrate(ctx, server.URL("reconciled_migrator", name))
+	return err
+}
+
+const template = "velox_template"
+
+var (
+	prepareTemplate sync.Once
+	databases       atomic.Int64
+)
+
+// New gives the test a database of its own, dropped with the server.
+func New(tb testing.TB) *Site {
+	tb.Helper()
+	return NewOn(tb, testkit.Shared(tb), postgres.Options{})
+}
+
+// NewOn is New with options of the daemon's side. All databases of a process are
+// made from one template, so server must be the shared one.
+func NewOn(tb testing.TB, server *testkit.Postgres, opts postgres.Options) *Site {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
+	defer cancel()
+	prepareTemplate.Do(func() {
+		if err := Prepare(ctx, server, template); err != nil {
+			tb.Fatal(err)
+		}
+	})
+	name := fmt.Sprintf("velox_%d_%.20s", databases.Add(1), strings.Map(plain, strings.ToLower(tb.Name())))
+	if err := server.CreateDatabase(ctx, name, template); err != nil {
+		tb.Fatal(err)
+	}
+	owner, err := pgxpool.New(ctx, server.URL("velox", name))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(owner.Close)
+	// A copy of a database is a clone; each has an identity of its own here.
+	if err := server.Exec(ctx, name, `UPDATE reconciled.installation SET id = gen_random_uuid()`); err != nil {
+		tb.Fatal(err)
+	}
+	db, err := postgres.Open(ctx, server.URL("reconciled_runtime", name), opts)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(db.Close)
+	return &Site{Server: server, Name: name, Owner: owner, DB: db}
+}
+
+func plain(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+		return r
+	}
+	return '_'
+}
+
+// AddStore inserts a store and nothing else.
+func (s *Site) AddStore(tb testing.TB, store uuid.UUID) {
+	tb.Helper()
+	_, err := s.Owner.Exec(tb.Context(), `INSERT INTO stores (id, name) VALUES ($1, 'Tienda')`, store)
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Grant takes the fence of a store for the length of the test.
+func (s *Site) Grant(tb testing.TB, store uuid.UUID) lock.Grant {
+	tb.Helper()
+	grant := lock.Grant{Store: store, Run: uuid.New(), Token: uuid.NewString()}
+	fence := postgres.NewFence(s.DB)
+	epoch, err := fence.Grant(tb.Context(), lock.Request{Store: store, Run: grant.Run, Owner: tb.Name()}, grant.Token, time.Hour)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	grant.Epoch = epoch
+	return grant
+}

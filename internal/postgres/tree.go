@@ -1,0 +1,222 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/veloxpos/reconciled/internal/velox"
+	"github.com/veloxpos/reconciled/merkle"
+	"github.com/veloxpos/reconciled/merkle/reconcile"
+)
+
+// Consumers of the dirty log, beside the tree itself: what a drain takes from
+// the log it hands on to their lists.
+const (
+	healerConsumer = "healer"
+	anchorConsumer = "anchor"
+)
+
+// slotsAtOnce bounds one drain transaction.
+const slotsAtOnce = 256
+
+type pinned struct {
+	tree    merkle.Tree
+	version int64
+}
+
+// Pin drains the store's dirty log into its leaves, so that every event that was
+// committed before the call is in the tree, and pins the tree.
+func (l *Log) Pin(ctx context.Context, store velox.StoreID) (reconcile.Pin, error) {
+	for {
+		now, more, err := l.drain(ctx, store)
+		if err != nil {
+			return reconcile.Pin{}, fmt.Errorf("pin tree of store %s: %w", store, err)
+		}
+		if !more {
+			view := merkle.NewView(now.tree, storeScanner{l.db, store})
+			return reconcile.Pin{View: view, Version: now.version}, nil
+		}
+	}
+}
+
+// drain recomputes up to slotsAtOnce dirty slots in one READ COMMITTED
+// transaction. What makes it sound:
+//   - the store's root row is locked first, so every other writer of the store's
+//     leaves waits, and then sees what this one committed;
+//   - all of a slot's dirty rows are deleted, without SKIP LOCKED and without a
+//     LIMIT within the slot, and only then, by a later statement with its own
+//     snapshot, are the slot's events read. A change that commits in between is
+//     in the events read, and its dirty row is still in the log: the slot is
+//     computed once more, never once too few.
+func (l *Log) drain(ctx context.Context, store velox.StoreID) (now pinned, more bool, err error) {
+	err = l.db.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		version, err := lockRoot(ctx, tx, store)
+		if err != nil {
+			return err
+		}
+		if now, err = l.current(ctx, tx, store, version); err != nil {
+			return err
+		}
+		slots, err := dirtySlots(ctx, tx, store)
+		if err != nil || len(slots) == 0 {
+			more = false
+			return err
+		}
+		more = len(slots) == slotsAtOnce
+		if err := takeDirty(ctx, tx, store, slots); err != nil {
+			return err
+		}
+		changes, err := readLeaves(ctx, tx, store, slots)
+		if err != nil {
+			return err
+		}
+		now = pinned{tree: now.tree.Apply(changes), version: version + 1}
+		return writeLeaves(ctx, tx, store, changes, now)
+	})
+	if err == nil {
+		l.trees.Add(store, now)
+	}
+	return now, more, err
+}
+
+// lockRoot locks the store's root row and returns the tree's version. A store
+// without one is new: all the slots it has events in are marked dirty first.
+func lockRoot(ctx context.Context, tx pgx.Tx, store velox.StoreID) (version int64, err error) {
+	const lock = `SELECT version FROM reconciled.root WHERE store_id = $1 FOR UPDATE`
+	err = tx.QueryRow(ctx, lock, store).Scan(&version)
+	if !errors.Is(err, pgx.ErrNoRows) {
+		if err != nil {
+			return 0, fmt.Errorf("lock root: %w", err)
+		}
+		return version, nil
+	}
+	empty := merkle.Tree{}.Root()
+	tag, err := tx.Exec(ctx, `INSERT INTO reconciled.root (store_id, count, digest, digest_version, version)
+		VALUES ($1, 0, $2, $3, 0) ON CONFLICT DO NOTHING`, store, empty.Digest[:], merkle.DigestVersion)
+	if err != nil {
+		return 0, fmt.Errorf("make root: %w", err)
+	}
+	if tag.RowsAffected() > 0 {
+		_, err = tx.Exec(ctx, `INSERT INTO reconciled.dirty (store_id, slot, op)
+			SELECT DISTINCT $1::uuid, reconciled.slot(created_at), 'm'::"char" FROM public.events WHERE store_id = $1`, store)
+		if err != nil {
+			return 0, fmt.Errorf("mark slots: %w", err)
+		}
+	}
+	if err := tx.QueryRow(ctx, lock, store).Scan(&version); err != nil {
+		return 0, fmt.Errorf("lock root: %w", err)
+	}
+	return version, nil
+}
+
+// current is the tree at the version that is locked: the one in memory, plus the
+// leaves that have changed since it was put there.
+func (l *Log) current(ctx context.Context, tx pgx.Tx, store velox.StoreID, version int64) (pinned, error) {
+	held, ok := l.trees.Get(store)
+	switch {
+	case ok && held.version == version:
+		return held, nil
+	case !ok || held.version > version: // the database was restored
+		held = pinned{}
+	}
+	rows, err := tx.Query(ctx, `SELECT slot, count, digest FROM reconciled.leaf
+		WHERE store_id = $1 AND version > $2 AND digest_version = $3`, store, held.version, merkle.DigestVersion)
+	if err != nil {
+		return pinned{}, fmt.Errorf("load leaves: %w", err)
+	}
+	changes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (merkle.Change, error) {
+		var c merkle.Change
+		var digest []byte
+		if err := row.Scan(&c.Slot, &c.Leaf.Count, &digest); err != nil {
+			return c, err
+		}
+		copy(c.Leaf.Digest[:], digest)
+		return c, nil
+	})
+	if err != nil {
+		return pinned{}, fmt.Errorf("load leaves: %w", err)
+	}
+	return pinned{tree: held.tree.Apply(changes), version: version}, nil
+}
+
+func dirtySlots(ctx context.Context, tx pgx.Tx, store velox.StoreID) ([]int64, error) {
+	rows, err := tx.Query(ctx, `SELECT DISTINCT slot FROM reconciled.dirty WHERE store_id = $1 ORDER BY slot LIMIT $2`,
+		store, slotsAtOnce)
+	if err != nil {
+		return nil, fmt.Errorf("find dirty slots: %w", err)
+	}
+	slots, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("find dirty slots: %w", err)
+	}
+	return slots, nil
+}
+
+// takeDirty deletes the slots' dirty rows, keeps what they say of deleted events,
+// and hands the slots on to the other consumers' lists.
+func takeDirty(ctx context.Context, tx pgx.Tx, store velox.StoreID, slots []int64) error {
+	_, err := tx.Exec(ctx, `
+		WITH taken AS (
+			DELETE FROM reconciled.dirty WHERE store_id = $1 AND slot = ANY($2)
+			RETURNING event_id, type, created_ms, item)
+		INSERT INTO reconciled.deletion (store_id, event_id, type, created_ms, item)
+		SELECT DISTINCT ON (event_id) $1, event_id, type, created_ms, item FROM taken WHERE event_id IS NOT NULL
+		ON CONFLICT DO NOTHING`, store, slots)
+	if err != nil {
+		return fmt.Errorf("take dirty rows: %w", err)
+	}
+	for _, consumer := range []string{healerConsumer, anchorConsumer} {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO reconciled.worklist AS w (consumer, store_id, slot) SELECT $1, $2, unnest($3::bigint[])
+			ON CONFLICT (consumer, store_id, slot) DO UPDATE SET stamp = w.stamp + 1, not_before = now()`,
+			consumer, store, slots)
+		if err != nil {
+			return fmt.Errorf("hand slots to %s: %w", consumer, err)
+		}
+	}
+	return nil
+}
+
+// readLeaves digests slots from their events. A slot without events yields an
+// empty leaf.
+func readLeaves(ctx context.Context, tx pgx.Tx, store velox.StoreID, slots []int64) ([]merkle.Change, error) {
+	changes := make([]merkle.Change, 0, len(slots))
+	var builder merkle.LeafBuilder
+	for _, slot := range slots {
+		err := eachItem(ctx, tx, store, merkle.SlotRange(slot).Span(), func(item merkle.Item) error {
+			builder.Add(item)
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read slot %d: %w", slot, err)
+		}
+		changes = append(changes, merkle.Change{Slot: slot, Leaf: builder.Leaf(slot)})
+	}
+	return changes, nil
+}
+
+func writeLeaves(ctx context.Context, tx pgx.Tx, store velox.StoreID, changes []merkle.Change, now pinned) error {
+	slots, counts, digests := make([]int64, len(changes)), make([]int32, len(changes)), make([][]byte, len(changes))
+	for i, c := range changes {
+		slots[i], counts[i], digests[i] = c.Slot, int32(c.Leaf.Count), c.Leaf.Digest[:]
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO reconciled.leaf (store_id, slot, count, digest, digest_version, version)
+		SELECT $1, unnest($2::bigint[]), unnest($3::int[]), unnest($4::bytea[]), $5, $6
+		ON CONFLICT (store_id, slot, sub_slot) DO UPDATE SET count = excluded.count, digest = excluded.digest,
+			digest_version = excluded.digest_version, version = excluded.version`,
+		store, slots, counts, digests, merkle.DigestVersion, now.version)
+	if err != nil {
+		return fmt.Errorf("write leaves: %w", err)
+	}
+	root := now.tree.Root()
+	_, err = tx.Exec(ctx, `UPDATE reconciled.root SET count = $2, digest = $3, digest_version = $4, version = $5, updated_at = now()
+		WHERE store_id = $1`, store, int64(root.Count), root.Digest[:], merkle.DigestVersion, now.version)
+	if err != nil {
+		return fmt.Errorf("write root: %w", err)
+	}
+	return nil
+}
