@@ -16,7 +16,12 @@ END $$;
 
 -- Only columns that the item digest is taken of, and those that decide which
 -- payload is "said", count as a change: the backend's status updates log nothing.
--- The comparison is of binary images (*<>): jsonb's own = takes 1.0 for 1.
+-- The comparison is of binary images (*<>), since jsonb's own = takes 1.0 for 1;
+-- that operator compares composites, hence the type.
+CREATE TYPE reconciled.content AS (
+    event_id uuid, store_id uuid, device_id uuid, seq bigint, type text, version int, created_at timestamptz,
+    payload jsonb, delta_payload jsonb, conflict_status text, full_payload_hash text
+);
 -- +goose StatementBegin
 CREATE FUNCTION reconciled.capture_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -28,9 +33,9 @@ BEGIN
     CROSS JOIN LATERAL (VALUES (o.store_id, o.created_at), (n.store_id, n.created_at)) AS side (store_id, created_at)
     WHERE side.store_id IS NOT NULL
       AND ROW (o.event_id, o.store_id, o.device_id, o.seq, o.type, o.version, o.created_at,
-               o.payload, o.delta_payload, o.conflict_status, o.full_payload_hash)
+               o.payload, o.delta_payload, o.conflict_status, o.full_payload_hash)::reconciled.content
       *<> ROW (n.event_id, n.store_id, n.device_id, n.seq, n.type, n.version, n.created_at,
-               n.payload, n.delta_payload, n.conflict_status, n.full_payload_hash);
+               n.payload, n.delta_payload, n.conflict_status, n.full_payload_hash)::reconciled.content;
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
