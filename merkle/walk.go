@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Limits of one message. They bound what a peer can make this side hold.
@@ -49,8 +50,19 @@ type Walk struct {
 // NewWalk begins at the root of everything.
 func NewWalk(mine View) *Walk { return &Walk{mine: mine, pending: []Range{{}}} }
 
-// Diff is what has been found so far; all of it once Ask has no more questions.
-func (w *Walk) Diff() Diff { return w.diff }
+// Diff is what has been found so far, in key order; all of it once Ask has no more
+// questions.
+func (w *Walk) Diff() Diff { return Diff{Push: ordered(w.diff.Push), Pull: ordered(w.diff.Pull)} }
+
+// ordered sorts spans, which never overlap, and joins those that touch.
+func ordered(spans []Span) []Span {
+	slices.SortFunc(spans, func(a, b Span) int { return a.From.Compare(b.From) })
+	var joined []Span
+	for _, s := range spans {
+		joined = join(joined, s)
+	}
+	return joined
+}
 
 // Ask gives the next message's questions, none when the walk is over.
 func (w *Walk) Ask(ctx context.Context) ([]Question, error) {

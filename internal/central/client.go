@@ -152,7 +152,7 @@ func (c *Client) try(ctx context.Context, method string, store velox.StoreID, ca
 		return nil, fmt.Errorf("%w: answer cut off: %w", ErrUnreachable, err)
 	case len(answer) > maxPage:
 		return nil, fmt.Errorf("%w: answer of more than %d bytes", ErrNotCentral, maxPage)
-	case response.StatusCode != http.StatusOK && got == mediaJSON:
+	case response.StatusCode >= 500, response.StatusCode != http.StatusOK && got == mediaJSON:
 		return nil, statusError(response.StatusCode, answer)
 	case got != wantMedia:
 		return nil, fmt.Errorf("%w: %s answered %d with media type %q instead of %s; a proxy or a captive portal may stand between",
