@@ -1,0 +1,4 @@
+package postgres
+
+// Fenced lets a test hold a fenced write open.
+var Fenced = (*DB).fenced
