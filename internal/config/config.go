@@ -1,0 +1,177 @@
+// Package config reads the daemon's configuration: one typed tree from a YAML
+// file, overridden by environment variables, every value checked before anything
+// starts. Unknown keys are errors, secrets may come from files, and no message
+// ever quotes one.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/google/uuid"
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is the whole configuration. deploy/reconciled.yaml explains each key.
+type Config struct {
+	Database    Database     `yaml:"database" envPrefix:"DATABASE_"`
+	Redis       Redis        `yaml:"redis" envPrefix:"REDIS_"`
+	Stores      []string     `yaml:"stores" env:"STORES"`
+	API         API          `yaml:"api" envPrefix:"API_"`
+	Central     Central      `yaml:"central" envPrefix:"CENTRAL_"`
+	Serve       Serve        `yaml:"serve" envPrefix:"SERVE_"`
+	Credentials []Credential `yaml:"credentials"`
+	Schedule    Schedule     `yaml:"schedule" envPrefix:"SCHEDULE_"`
+	Lock        Lock         `yaml:"lock" envPrefix:"LOCK_"`
+	Heal        Heal         `yaml:"heal" envPrefix:"HEAL_"`
+	Health      Health       `yaml:"health" envPrefix:"HEALTH_"`
+	Log         Log          `yaml:"log" envPrefix:"LOG_"`
+
+	stores []uuid.UUID
+}
+
+// Database is the POS database, as the daemon's two roles see it.
+type Database struct {
+	URL            string `yaml:"url" env:"URL"`
+	URLFile        string `yaml:"url_file" env:"URL_FILE"`
+	MigrateURL     string `yaml:"migrate_url" env:"MIGRATE_URL"`
+	MigrateURLFile string `yaml:"migrate_url_file" env:"MIGRATE_URL_FILE"`
+	MaxConns       int32  `yaml:"max_conns" env:"MAX_CONNS"`
+}
+
+// Redis is the lock's front.
+type Redis struct {
+	URL     string `yaml:"url" env:"URL"`
+	URLFile string `yaml:"url_file" env:"URL_FILE"`
+	// WhenAway is "fence": go on under the database's fence alone, or "stop".
+	WhenAway string `yaml:"when_away" env:"WHEN_AWAY"`
+}
+
+// API is where operators and the runbook's requests reach the daemon.
+type API struct {
+	Listen    string `yaml:"listen" env:"LISTEN"`
+	Token     string `yaml:"token" env:"TOKEN"`
+	TokenFile string `yaml:"token_file" env:"TOKEN_FILE"`
+}
+
+// Central is where a store finds central; `reconciled run` needs it.
+type Central struct {
+	URL string `yaml:"url" env:"URL"`
+}
+
+// Serve is where central listens for stores; `reconciled central` needs it.
+type Serve struct {
+	Listen   string `yaml:"listen" env:"LISTEN"`
+	CertFile string `yaml:"cert_file" env:"CERT_FILE"`
+	KeyFile  string `yaml:"key_file" env:"KEY_FILE"`
+}
+
+// Credential is a store's token between the store and central. Central may list
+// a store twice: both tokens are then valid, for rotation.
+type Credential struct {
+	Store     string `yaml:"store"`
+	Token     string `yaml:"token"`
+	TokenFile string `yaml:"token_file"`
+}
+
+// Schedule says when the daemon works by itself, each in cron's words.
+type Schedule struct {
+	Heal      string `yaml:"heal" env:"HEAL"`
+	HealFull  string `yaml:"heal_full" env:"HEAL_FULL"`
+	Reconcile string `yaml:"reconcile" env:"RECONCILE"`
+	Snapshot  string `yaml:"snapshot" env:"SNAPSHOT"`
+}
+
+// Lock bounds how long a dead holder keeps others out.
+type Lock struct {
+	TTL time.Duration `yaml:"ttl" env:"TTL"`
+}
+
+// Heal bounds what the healer leaves to the POS backend.
+type Heal struct {
+	Grace time.Duration `yaml:"grace" env:"GRACE"`
+}
+
+// Health are the limits beyond which a store is critical.
+type Health struct {
+	CriticalGaps          int `yaml:"critical_gaps" env:"CRITICAL_GAPS"`
+	CriticalNegativeStock int `yaml:"critical_negative_stock" env:"CRITICAL_NEGATIVE_STOCK"`
+	CriticalOutboxDead    int `yaml:"critical_outbox_dead" env:"CRITICAL_OUTBOX_DEAD"`
+	CriticalConflictRate  int `yaml:"critical_conflict_rate" env:"CRITICAL_CONFLICT_RATE"`
+}
+
+// Log is how much the daemon says: debug, info, warn or error.
+type Log struct {
+	Level string `yaml:"level" env:"LEVEL"`
+}
+
+// defaults are what a key has that the file does not name.
+func defaults() Config {
+	return Config{
+		Redis:    Redis{WhenAway: "fence"},
+		API:      API{Listen: "127.0.0.1:9464"},
+		Schedule: Schedule{Heal: "@every 1m", HealFull: "@every 1h", Reconcile: "@every 10m", Snapshot: "@every 5m"},
+		Lock:     Lock{TTL: 30 * time.Second},
+		Heal:     Heal{Grace: time.Minute},
+		Health:   Health{CriticalGaps: 10, CriticalNegativeStock: 5, CriticalOutboxDead: 5, CriticalConflictRate: 50},
+		Log:      Log{Level: "info"},
+	}
+}
+
+// EnvPrefix begins every variable: RECONCILED_DATABASE_URL is database.url.
+const EnvPrefix = "RECONCILED_"
+
+// Load reads the file, then the environment, then the secrets' files, and checks
+// everything for a mode. The error lists every fault that was found, a line each.
+func Load(path string, environ map[string]string, mode Mode) (*Config, error) {
+	c := defaults()
+	if path != "" {
+		if err := c.readFile(path); err != nil {
+			return nil, err
+		}
+	}
+	if err := env.ParseWithOptions(&c, env.Options{Prefix: EnvPrefix, Environment: environ}); err != nil {
+		return nil, fmt.Errorf("environment: %w", err)
+	}
+	var faults faults
+	c.readSecrets(&faults)
+	c.check(mode, &faults)
+	if err := faults.err(); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+func (c *Config) readFile(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: more than one document", path)
+	}
+	return nil
+}
+
+// StoreIDs are the stores to serve; none means every store in the database.
+func (c *Config) StoreIDs() []uuid.UUID { return c.stores }
+
+// Tokens are the bearer tokens by store.
+func (c *Config) Tokens() map[uuid.UUID][]string {
+	tokens := make(map[uuid.UUID][]string, len(c.Credentials))
+	for _, credential := range c.Credentials {
+		store := uuid.MustParse(credential.Store) // checked by Load
+		tokens[store] = append(tokens[store], credential.Token)
+	}
+	return tokens
+}

@@ -1,0 +1,99 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const good = `
+database: {url: "postgres://u:s3cret@localhost/velox"}
+central: {url: "https://central.example"}
+api: {token: admin}
+stores: [11111111-1111-4111-8111-111111111111]
+credentials: [{store: 11111111-1111-4111-8111-111111111111, token: t0ken}]
+`
+
+func load(t *testing.T, text string, environ map[string]string, mode Mode) (*Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "reconciled.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Load(path, environ, mode)
+}
+
+func TestAGoodFileLoadsWithDefaults(t *testing.T) {
+	c, err := load(t, good, map[string]string{"RECONCILED_LOCK_TTL": "2s", "OTHER": "x"}, Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Lock.TTL != 2*time.Second || c.Schedule.Heal != "@every 1m" || c.Schedule.Reconcile != "@every 10m" {
+		t.Errorf("%+v", c)
+	}
+	if len(c.StoreIDs()) != 1 || c.Tokens()[c.StoreIDs()[0]][0] != "t0ken" {
+		t.Errorf("stores %v, tokens %v", c.StoreIDs(), c.Tokens())
+	}
+}
+
+func TestEachFaultIsNamedWithItsKeyAndNoSecret(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"unknown key":         {good + "shedule: {}\n", "shedule"},
+		"duplicate key":       {good + "api: {token: a}\n", "api"},
+		"two documents":       {good + "---\n{}\n", "more than one document"},
+		"empty file":          {"", "database.url: is missing"},
+		"bad store":           {strings.Replace(good, "stores: [1", "stores: [x", 1), `stores[0]: "x1111111-1111-4111-8111-111111111111" is not a UUID`},
+		"store without token": {strings.Replace(good, "{store: 1", "{store: 2", 1), "credentials: no token for store 11111111-"},
+		"no admin token":      {strings.Replace(good, "token: admin", "listen: ':1'", 1), "api.token: is missing"},
+		"negative period":     {good + "schedule: {heal: '@every -1s'}\n", "schedule.heal"},
+		"bare time zone":      {good + "schedule: {heal: 'TZ=0'}\n", "schedule.heal"},
+		"tiny TTL":            {good + "lock: {ttl: 1ms}\n", "lock.ttl: 1ms"},
+		"central with a path": {strings.Replace(good, "https://central", "ftp://central", 1), "central.url"},
+		"when_away":           {good + "redis: {when_away: hope}\n", `redis.when_away: "hope"`},
+		"level":               {good + "log: {level: loud}\n", "log.level"},
+		"both token and file": {strings.Replace(good, "token: admin", "token: admin, token_file: /dev/null", 1), "api.token: given both"},
+		"missing secret file": {strings.Replace(good, "token: admin", "token_file: /nonexistent/x", 1), "api.token_file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := load(t, c.text, nil, Store)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("error %v, want %q", err, c.want)
+			}
+			for _, secret := range []string{"s3cret", "t0ken"} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("the message quotes a secret: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestAllFaultsAreListedAtOnce(t *testing.T) {
+	_, err := load(t, "lock: {ttl: 1ms}\nlog: {level: loud}\n", nil, CentralServer)
+	if !errors.Is(err, ErrInvalid) || strings.Count(err.Error(), "\n") < 4 {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestASecretComesFromItsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte("from-file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := load(t, strings.Replace(good, "token: admin", "token_file: "+path, 1), nil, Store)
+	if err != nil || c.API.Token != "from-file" {
+		t.Errorf("%v, %v", c, err)
+	}
+}
+
+func TestEachModeNeedsItsOwnKeys(t *testing.T) {
+	if _, err := load(t, "database: {migrate_url: 'postgres://x'}", nil, Migrate); err != nil {
+		t.Errorf("migrate: %v", err)
+	}
+	if _, err := load(t, good, nil, CentralServer); err == nil || !strings.Contains(err.Error(), "serve.listen") {
+		t.Errorf("central: %v, want serve.listen named", err)
+	}
+}
