@@ -26,6 +26,8 @@ const (
 	Migrate
 	// Client asks a running daemon: it needs the API alone.
 	Client
+	// Local works on the database beside a daemon, without central.
+	Local
 )
 
 // ErrInvalid: the configuration has faults; the message lists them.

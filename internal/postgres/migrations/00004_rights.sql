@@ -9,7 +9,7 @@ GRANT INSERT, UPDATE ON reconciled.worklist, reconciled.leaf, reconciled.root, r
     reconciled.peer, reconciled.exception, reconciled.conflict, reconciled.said, reconciled.gap,
     reconciled.quarantine, reconciled.run TO reconciled_runtime;
 GRANT INSERT ON reconciled.dirty, reconciled.deletion, reconciled.heal_log, reconciled.audit TO reconciled_runtime;
-GRANT DELETE ON reconciled.dirty, reconciled.worklist, reconciled.gap, reconciled.exception TO reconciled_runtime;
+GRANT DELETE ON reconciled.dirty, reconciled.worklist, reconciled.gap, reconciled.exception, reconciled.run TO reconciled_runtime;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA reconciled FROM PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reconciled TO reconciled_runtime;

@@ -1,0 +1,153 @@
+// Command reconciled keeps a Velox POS store and its central server telling the
+// same truth: it heals read models from the event log, reconciles the log with
+// central's, and reports. `reconciled --help` lists its commands.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/veloxpos/reconciled/internal/config"
+	"github.com/veloxpos/reconciled/internal/httpapi"
+	"github.com/veloxpos/reconciled/internal/postgres"
+	"github.com/veloxpos/reconciled/lock"
+)
+
+// Exit codes. 75 and 78 are sysexits.h's EX_TEMPFAIL and EX_CONFIG.
+const (
+	exitOK      = 0
+	exitDiffers = 1 // compared, and not the same; or measured, and not healthy
+	exitTrouble = 2 // could not be done or not be told
+	exitHeld    = 75
+	exitConfig  = 78
+)
+
+// version is set when the program is built for a release.
+var version = ""
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], environ(), os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func environ() map[string]string {
+	vars := map[string]string{}
+	for _, pair := range os.Environ() {
+		name, value, _ := strings.Cut(pair, "=")
+		vars[name] = value
+	}
+	return vars
+}
+
+// cli is the command line.
+type cli struct {
+	Config string `short:"c" help:"Configuration file." default:"/etc/reconciled/reconciled.yaml" type:"path" env:"RECONCILED_CONFIG"`
+
+	Run         runCommand         `cmd:"" help:"Serve the stores of this database: heal, reconcile with central, report."`
+	Central     centralCommand     `cmd:"" help:"Answer the stores, and heal central's own read models."`
+	Reconcile   reconcileCommand   `cmd:"" help:"Compare a store with central now and exchange what is missing."`
+	Heal        healCommand        `cmd:"" help:"Heal a store's read models now."`
+	Health      healthCommand      `cmd:"" help:"Show a store's health, as the daemon sees it."`
+	CheckConfig checkConfigCommand `cmd:"" help:"Check a configuration without starting anything."`
+	Migrate     migrateCommand     `cmd:"" help:"Bring schema reconciled to this release, as the migration role."`
+	Demo        demoCommand        `cmd:"" help:"Show it all working on private servers that it starts itself."`
+	Version     versionCommand     `cmd:"" help:"Show the version."`
+}
+
+// deps is what a command gets.
+type deps struct {
+	ctx            context.Context
+	environ        map[string]string
+	stdout, stderr io.Writer
+	config         string // path
+}
+
+// load reads the configuration for a mode.
+func (d *deps) load(mode config.Mode) (*config.Config, error) {
+	return config.Load(d.config, d.environ, mode)
+}
+
+// exitError carries an exit code whose reason has been told already.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// run is the program: it returns the exit code.
+func run(ctx context.Context, args []string, environ map[string]string, stdout, stderr io.Writer) int {
+	var commands cli
+	exited := -1
+	parser, err := kong.New(&commands, kong.Name("reconciled"), kong.Writers(stdout, stderr),
+		kong.Description("Keeps a Velox POS store and its central server telling the same truth."),
+		kong.Exit(func(code int) { exited = code }), kong.UsageOnError())
+	if err != nil {
+		fmt.Fprintln(stderr, "reconciled:", err)
+		return exitTrouble
+	}
+	if path, ok := environ["RECONCILED_CONFIG"]; ok {
+		commands.Config = path
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "reconciled: %v\nrun `reconciled --help` for the commands\n", err)
+		return exitTrouble
+	}
+	err = parsed.Run(&deps{ctx: ctx, environ: environ, stdout: stdout, stderr: stderr, config: commands.Config})
+	return exitCode(err, stderr)
+}
+
+func exitCode(err error, stderr io.Writer) int {
+	var code exitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &code):
+		return int(code)
+	}
+	fmt.Fprintln(stderr, "reconciled:", err)
+	var heldAPI *httpapi.HeldError
+	switch {
+	case errors.Is(err, lock.ErrHeld), errors.As(err, &heldAPI):
+		return exitHeld
+	case errors.Is(err, config.ErrInvalid), errors.Is(err, errUnfit), errors.Is(err, postgres.ErrSchemaVersion):
+		return exitConfig
+	default:
+		return exitTrouble
+	}
+}
+
+// versionCommand is `reconciled version`.
+type versionCommand struct{}
+
+// Run prints the version.
+func (versionCommand) Run(d *deps) error {
+	fmt.Fprintln(d.stdout, "reconciled", versionText())
+	return nil
+}
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				return "devel " + setting.Value[:min(12, len(setting.Value))]
+			}
+		}
+	}
+	return "devel"
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/veloxpos/reconciled/healer"
+	"github.com/veloxpos/reconciled/internal/central"
+	"github.com/veloxpos/reconciled/internal/config"
+	"github.com/veloxpos/reconciled/internal/postgres"
+	"github.com/veloxpos/reconciled/internal/velox/veloxdb"
+	"github.com/veloxpos/reconciled/lock"
+)
+
+// errUnfit: the database is not as the daemon needs it; the message says how.
+var errUnfit = errors.New("the database is not fit for reconciled")
+
+// site is a database with everything that works on it, opened and checked. Its
+// cleanups run last in, first out.
+type site struct {
+	config   *config.Config
+	db       *postgres.DB
+	log      *postgres.Log
+	healer   *healer.Healer
+	locker   *lock.Locker
+	client   *central.Client // nil at central
+	cleanups []func()
+}
+
+// openSite connects, and checks the schema and the live database before anything
+// is touched.
+func openSite(ctx context.Context, c *config.Config) (_ *site, err error) {
+	s := &site{config: c}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if s.db, err = postgres.Open(opening, c.Database.URL, postgres.Options{LeaseTTL: c.Lock.TTL, MaxConns: c.Database.MaxConns}); err != nil {
+		return nil, err
+	}
+	s.cleanups = append(s.cleanups, s.db.Close)
+	if err := s.checkDatabase(opening); err != nil {
+		return nil, err
+	}
+	if err := s.openLock(); err != nil {
+		return nil, err
+	}
+	s.log = postgres.NewLog(s.db)
+	s.healer = healer.New(postgres.NewHealing(s.db), healer.Options{Grace: c.Heal.Grace})
+	return s, nil
+}
+
+const openTimeout = 15 * time.Second
+
+// Close undoes what openSite did.
+func (s *site) Close() {
+	for _, cleanup := range slices.Backward(s.cleanups) {
+		cleanup()
+	}
+}
+
+func (s *site) checkDatabase(ctx context.Context) error {
+	problems, err := veloxdb.Check(ctx, s.db.Pool, veloxdb.Options{})
+	if err != nil {
+		return fmt.Errorf("check database: %w", err)
+	}
+	if len(problems) > 0 {
+		lines := make([]string, len(problems))
+		for i, p := range problems {
+			lines[i] = "  " + p.String()
+		}
+		return fmt.Errorf("%w:\n%s", errUnfit, strings.Join(lines, "\n"))
+	}
+	return s.db.CheckVersion(ctx)
+}
+
+func (s *site) openLock() error {
+	var front lock.Front
+	if s.config.Redis.URL != "" {
+		options, err := redis.ParseURL(s.config.Redis.URL)
+		if err != nil {
+			return fmt.Errorf("%w: redis.url is not a Redis address", config.ErrInvalid) // the cause would quote the password
+		}
+		options.ContextTimeoutEnabled = true
+		options.MaxRetries = 1
+		options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		client := redis.NewClient(options)
+		s.cleanups = append(s.cleanups, func() { _ = client.Close() })
+		front = lock.NewRedis(client)
+	}
+	s.locker = lock.New(front, postgres.NewFence(s.db), lock.Options{
+		TTL: s.config.Lock.TTL, FrontRequired: s.config.Redis.WhenAway == "stop",
+	})
+	return nil
+}
+
+// openClient makes the client that the store's rounds talk through.
+func (s *site) openClient(ctx context.Context) error {
+	installation, err := s.db.Installation(ctx)
+	if err != nil {
+		return err
+	}
+	tokens := map[uuid.UUID]string{}
+	for store, list := range s.config.Tokens() {
+		tokens[store] = list[0]
+	}
+	s.client, err = central.NewClient(central.ClientOptions{URL: s.config.Central.URL, Tokens: tokens, Installation: installation})
+	return err
+}
+
+// stores are those of the configuration, else all in the database.
+func (s *site) stores(ctx context.Context) ([]uuid.UUID, error) {
+	present, err := s.db.Stores(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wanted := s.config.StoreIDs()
+	if len(wanted) == 0 {
+		return present, nil
+	}
+	for _, store := range wanted {
+		if !slices.Contains(present, store) {
+			return nil, fmt.Errorf("%w:\n  stores: %s is not in the database", errUnfit, store)
+		}
+	}
+	return wanted, nil
+}
+
+// owner names this process for whoever finds the lock held.
+func owner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return fmt.Sprintf("%s pid %d", host, os.Getpid())
+}

@@ -1,0 +1,230 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/robfig/cron/v3"
+	"go.uber.org/zap"
+
+	"github.com/veloxpos/reconciled/internal/postgres"
+	"github.com/veloxpos/reconciled/internal/telemetry"
+	"github.com/veloxpos/reconciled/lock"
+)
+
+// Locker is lock.Locker, as far as the daemon needs it.
+type Locker interface {
+	Do(ctx context.Context, req lock.Request, work func(context.Context, lock.Grant) error) error
+}
+
+// History is where runs are kept.
+type History interface {
+	Save(ctx context.Context, run postgres.Run) error
+	Get(ctx context.Context, id uuid.UUID) (postgres.Run, bool, error)
+	Last(ctx context.Context, store uuid.UUID, task string) (last, success postgres.Run, err error)
+	Tidy(ctx context.Context, store uuid.UUID) error
+}
+
+// Options of a Daemon.
+type Options struct {
+	// Stores lists the stores to serve; it is asked again every minute.
+	Stores func(ctx context.Context) ([]uuid.UUID, error)
+	Owner  string // who holds the lock, for people: host and pid
+	// Parallel is how many stores are worked on at once; 4 when zero.
+	Parallel int
+	// Drain is how long a stop waits for tasks to reach a page boundary before
+	// their context is cancelled; 20 s when zero.
+	Drain   time.Duration
+	Metrics *telemetry.Metrics // may be nil
+	// Ping asks whether the database answers, for readiness.
+	Ping func(ctx context.Context) error
+}
+
+// Daemon schedules tasks for stores. Make it with New, run it with Serve.
+type Daemon struct {
+	locker   Locker
+	runs     History
+	monitor  *Monitor
+	tasks    []*Task
+	opts     Options
+	logger   *zap.Logger
+	slots    slots
+	stopping chan struct{}
+	stopOnce sync.Once
+	beat     atomic.Int64 // unix seconds of the scheduler's last heartbeat
+
+	mu      sync.Mutex
+	workers map[uuid.UUID]*worker
+}
+
+// New makes a daemon that runs tasks under locker. monitor may be nil.
+func New(locker Locker, runs History, monitor *Monitor, tasks []*Task, logger *zap.Logger, opts Options) *Daemon {
+	if opts.Parallel == 0 {
+		opts.Parallel = 4
+	}
+	if opts.Drain == 0 {
+		opts.Drain = 20 * time.Second
+	}
+	return &Daemon{
+		locker: locker, runs: runs, monitor: monitor, tasks: tasks, opts: opts, logger: logger,
+		slots: make(slots, opts.Parallel), stopping: make(chan struct{}), workers: map[uuid.UUID]*worker{},
+	}
+}
+
+// slots bounds how many stores are worked on at once.
+type slots chan struct{}
+
+func (s slots) enter(ctx context.Context) bool {
+	select {
+	case s <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s slots) leave() { <-s }
+
+// Serve works until ctx ends, then stops in order: no new work, tasks end at a
+// page boundary and release their locks, and only then does Serve return. What
+// has not ended after Options.Drain is cancelled.
+func (d *Daemon) Serve(ctx context.Context) error {
+	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var workers sync.WaitGroup
+	schedule := cron.New(cron.WithChain(chain(d.logger)...), cron.WithLogger(cronLogger{d.logger}))
+	begin := func(store uuid.UUID) {
+		w := newWorker(d, store)
+		d.mu.Lock()
+		d.workers[store] = w
+		d.mu.Unlock()
+		workers.Go(func() { w.loop(working) })
+		for _, task := range d.tasks {
+			if task.Schedule == nil {
+				continue
+			}
+			w.submit(task, ByStart)
+			schedule.Schedule(spread{task.Schedule, offsetOf(store, task.Schedule)}, cron.FuncJob(func() { w.submit(task, BySchedule) }))
+		}
+	}
+	if err := d.discover(ctx, begin); err != nil {
+		return err
+	}
+	schedule.Schedule(cron.Every(time.Minute), cron.FuncJob(func() {
+		if err := d.discover(working, begin); err != nil {
+			d.logger.Error("stores not listed", zap.Error(err))
+		}
+	}))
+	d.beat.Store(time.Now().Unix())
+	schedule.Schedule(cron.Every(time.Second), cron.FuncJob(func() { d.beat.Store(time.Now().Unix()) }))
+	schedule.Start()
+	stopWatchdog := d.watchdog()
+	d.logger.Info("daemon started", zap.Int("stores", len(d.Stores())), zap.String("owner", d.opts.Owner))
+
+	<-ctx.Done()
+	d.logger.Info("daemon stopping", zap.NamedError("cause", context.Cause(ctx)))
+	d.stop()
+	notify("STOPPING=1")
+	<-schedule.Stop().Done()
+	ended := make(chan struct{})
+	go func() { workers.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(d.opts.Drain):
+		d.logger.Warn("tasks cancelled: they did not end in time", zap.Duration("waited", d.opts.Drain))
+		cancel()
+		<-ended
+	}
+	stopWatchdog()
+	d.logger.Info("daemon stopped")
+	return nil
+}
+
+// chain wraps every scheduled job. SkipIfStillRunning must be outermost: inside
+// Recover, a panic would leave it believing for ever that the job still runs.
+func chain(logger *zap.Logger) []cron.JobWrapper {
+	return []cron.JobWrapper{cron.SkipIfStillRunning(cronLogger{logger}), cron.Recover(cronLogger{logger})}
+}
+
+// discover begins with every store that is listed and not yet served. A store
+// that is gone keeps its worker: its tasks say what is wrong.
+func (d *Daemon) discover(ctx context.Context, begin func(uuid.UUID)) error {
+	listed, err := d.opts.Stores(ctx)
+	if err != nil {
+		return err
+	}
+	served := d.Stores()
+	for _, store := range listed {
+		if !slices.Contains(served, store) {
+			if err := d.runs.Tidy(ctx, store); err != nil {
+				return err
+			}
+			begin(store)
+		}
+	}
+	return nil
+}
+
+// Stores are those that are served now.
+func (d *Daemon) Stores() []uuid.UUID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stores := make([]uuid.UUID, 0, len(d.workers))
+	for store := range d.workers {
+		stores = append(stores, store)
+	}
+	return stores
+}
+
+func (d *Daemon) worker(store uuid.UUID) *worker {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.workers[store]
+}
+
+func (d *Daemon) stop() { d.stopOnce.Do(func() { close(d.stopping) }) }
+
+func (d *Daemon) isStopping() bool {
+	select {
+	case <-d.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// ended lets the monitor look again at a store that a run has just changed, and at
+// one whose snapshot another daemon takes.
+func (d *Daemon) ended(store uuid.UUID, run postgres.Run, changed bool) {
+	if d.monitor == nil {
+		return
+	}
+	d.monitor.note(store, run)
+	if changed && run.Task != TaskSnapshot || run.State == "held" && run.Task == TaskSnapshot {
+		ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+		defer cancel()
+		if _, err := d.monitor.Measure(ctx, store); err != nil && !errors.Is(err, context.Canceled) {
+			d.logger.Warn("health not measured", zap.Stringer("store", store), zap.Error(err))
+		}
+	}
+}
+
+// Ready says why the daemon cannot do its work, nil when it can.
+func (d *Daemon) Ready(ctx context.Context) error {
+	if d.isStopping() {
+		return errors.New("the daemon is stopping")
+	}
+	if d.beat.Load() == 0 {
+		return errors.New("the daemon has not started")
+	}
+	if err := d.opts.Ping(ctx); err != nil {
+		return fmt.Errorf("the database does not answer: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/veloxpos/reconciled/internal/health"
+	"github.com/veloxpos/reconciled/internal/httpapi"
+	"github.com/veloxpos/reconciled/lock"
+)
+
+var _ httpapi.Daemon = (*Daemon)(nil)
+
+// patience is how long a request waits for the store's own worker to come free
+// before it is told LockHeld.
+const patience = 3 * time.Second
+
+// Start begins a task for a store and returns its run once the lock is held.
+func (d *Daemon) Start(ctx context.Context, name string, store uuid.UUID) (uuid.UUID, error) {
+	w := d.worker(store)
+	if w == nil {
+		return uuid.Nil, httpapi.ErrUnknownStore
+	}
+	task := d.task(name)
+	if task == nil {
+		return uuid.Nil, fmt.Errorf("%s: %w", name, httpapi.ErrNoTask)
+	}
+	if d.isStopping() {
+		return uuid.Nil, httpapi.ErrStopping
+	}
+	o := w.submit(task, ByAPI)
+	patient := time.NewTimer(patience)
+	defer patient.Stop()
+	select {
+	case <-o.began:
+		return o.run.ID, asHeld(o.refused)
+	case <-ctx.Done():
+		return uuid.Nil, context.Cause(ctx)
+	case <-d.stopping:
+		return uuid.Nil, httpapi.ErrStopping
+	case <-patient.C:
+	}
+	if !w.withdraw(o) { // it is being begun at this moment
+		<-o.began
+		return o.run.ID, asHeld(o.refused)
+	}
+	held := &httpapi.HeldError{Holder: d.opts.Owner, RetryAfter: time.Minute}
+	if current := w.busy(); current != nil {
+		held.Holder, held.Run = fmt.Sprintf("%s (%s)", d.opts.Owner, current.task.Name), current.run.ID
+	}
+	return uuid.Nil, held
+}
+
+func asHeld(err error) error {
+	var held *lock.HeldError
+	if !errors.As(err, &held) {
+		return err
+	}
+	owner := held.Owner
+	if owner == "" {
+		owner = "another process"
+	}
+	return &httpapi.HeldError{Holder: owner, Run: held.Run, RetryAfter: held.RetryAfter}
+}
+
+func (d *Daemon) task(name string) *Task {
+	for _, task := range d.tasks {
+		if task.Name == name {
+			return task
+		}
+	}
+	return nil
+}
+
+// Run looks a run up: among those under way, then in the history.
+func (d *Daemon) Run(ctx context.Context, id uuid.UUID) (httpapi.Run, error) {
+	for _, store := range d.Stores() {
+		if o := d.worker(store).find(id); o != nil {
+			return httpapi.Run{
+				ID: id, Task: o.task.Name, Store: store, State: "running", StartedAt: o.run.Started, Progress: o.shown(),
+			}, nil
+		}
+	}
+	run, found, err := d.runs.Get(ctx, id)
+	if err != nil {
+		return httpapi.Run{}, err
+	}
+	if !found {
+		return httpapi.Run{}, httpapi.ErrUnknownRun
+	}
+	view := httpapi.Run{
+		ID: id, Task: run.Task, Store: run.Store, State: run.State, Verdict: run.Verdict, Error: run.Error, StartedAt: run.Started,
+	}
+	if !run.Finished.IsZero() {
+		view.FinishedAt = &run.Finished
+	}
+	if run.Report != nil {
+		view.Report = run.Report
+	}
+	return view, nil
+}
+
+// Health is a store's report: the last one, or one measured now when there is none.
+func (d *Daemon) Health(ctx context.Context, store uuid.UUID) (health.Report, error) {
+	if d.worker(store) == nil || d.monitor == nil {
+		return health.Report{}, httpapi.ErrUnknownStore
+	}
+	if report, ok := d.monitor.Latest(store); ok {
+		return report, nil
+	}
+	return d.monitor.Measure(ctx, store)
+}

@@ -1,0 +1,81 @@
+// Package daemon is the process: which tasks there are, when they run, and what
+// is known of how they went.
+//
+// Each store has a worker that runs its tasks one after another, so the duties of
+// one daemon never find the lock held by each other. Triggers coalesce: a task
+// that is already waiting is not queued twice. Every run happens under the
+// store's lock, ends as a value, and is logged once.
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/robfig/cron/v3"
+
+	"github.com/veloxpos/reconciled/lock"
+)
+
+// Names of tasks, as schedules, runs and the API know them.
+const (
+	TaskHeal      = "heal"
+	TaskHealFull  = "heal-full"
+	TaskReconcile = "reconcile"
+	TaskSnapshot  = "snapshot"
+)
+
+// What made a run begin.
+const (
+	ByStart    = "start"
+	BySchedule = "schedule"
+	ByAPI      = "api"
+	ByCommand  = "cli"
+)
+
+// Result is what a run's work says of itself.
+type Result struct {
+	Verdict string // one word
+	Report  any    // encoded as JSON for the log, the history and the API
+	// Quiet: nothing happened. A quiet run that the schedule began is not kept in
+	// the history, which would else be full of them.
+	Quiet bool
+}
+
+// Handle is how a running task and its worker talk.
+type Handle struct {
+	Run uuid.UUID
+	// Stop asks whether the task should end at its next page boundary: another task
+	// waits for the store, or the daemon is on its way down.
+	Stop func() bool
+	// Progress shows where the task is. Safe to call often.
+	Progress func(any)
+}
+
+// Task is a duty that each store has.
+type Task struct {
+	Name     string
+	Schedule cron.Schedule // nil: on demand alone
+	Work     func(ctx context.Context, grant lock.Grant, handle Handle) (Result, error)
+}
+
+// spread shifts a schedule by an offset, so that the stores of one daemon, and
+// the daemons of one chain, do not all begin at the same second.
+type spread struct {
+	cron.Schedule
+	offset time.Duration
+}
+
+func (s spread) Next(t time.Time) time.Time { return s.Schedule.Next(t.Add(-s.offset)).Add(s.offset) }
+
+// offsetOf is a store's place within a period, from its id.
+func offsetOf(store uuid.UUID, schedule cron.Schedule) time.Duration {
+	now := time.Now()
+	first := schedule.Next(now)
+	period := schedule.Next(first).Sub(first)
+	if period <= 0 {
+		return 0
+	}
+	place := uint64(store[12])<<24 | uint64(store[13])<<16 | uint64(store[14])<<8 | uint64(store[15])
+	return time.Duration(place % uint64(min(period, time.Minute)/time.Millisecond) * uint64(time.Millisecond))
+}

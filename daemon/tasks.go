@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/veloxpos/reconciled/healer"
+	"github.com/veloxpos/reconciled/lock"
+	"github.com/veloxpos/reconciled/merkle/reconcile"
+)
+
+// Heal drains the dirty log, which puts changed slots on the healer's list, and
+// heals what is due.
+func Heal(log reconcile.Log, h *healer.Healer, schedule cron.Schedule) *Task {
+	return &Task{Name: TaskHeal, Schedule: schedule, Work: func(ctx context.Context, grant lock.Grant, _ Handle) (Result, error) {
+		if _, err := log.Pin(ctx, grant.Store); err != nil {
+			return Result{}, err
+		}
+		return healed(h.Run(ctx, grant))
+	}}
+}
+
+// HealFull looks at every event of the store: a row that went missing from a read
+// model touches no event.
+func HealFull(log reconcile.Log, h *healer.Healer, schedule cron.Schedule) *Task {
+	return &Task{Name: TaskHealFull, Schedule: schedule, Work: func(ctx context.Context, grant lock.Grant, _ Handle) (Result, error) {
+		if _, err := log.Pin(ctx, grant.Store); err != nil {
+			return Result{}, err
+		}
+		if _, err := h.HealFull(ctx, grant); err != nil {
+			return Result{}, err
+		}
+		return healed(h.Run(ctx, grant))
+	}}
+}
+
+func healed(report healer.Report, err error) (Result, error) {
+	result := Result{Report: report, Verdict: "healed", Quiet: report.Healed+report.Failed == 0}
+	switch {
+	case report.Failed > 0:
+		result.Verdict = "partly_failed"
+	case report.Healed == 0:
+		result.Verdict = "nothing_to_do"
+	}
+	return result, err
+}
+
+// Reconcile makes a round against central.
+func Reconcile(store reconcile.Store, peer reconcile.Peer, schedule cron.Schedule) *Task {
+	return &Task{Name: TaskReconcile, Schedule: schedule, Work: func(ctx context.Context, grant lock.Grant, handle Handle) (Result, error) {
+		report, err := reconcile.Run(ctx, store, peer, grant, reconcile.Options{
+			Stop: handle.Stop, Progress: func(p reconcile.Progress) { handle.Progress(p) },
+		})
+		if err == nil && report.Verdict == reconcile.Unknown {
+			err = errors.New(report.Reason) // a round that proved nothing is no success
+		}
+		return Result{Report: report, Verdict: report.Verdict.String()}, err
+	}}
+}
+
+// Snapshot measures health and keeps it in the POS's own history.
+func Snapshot(monitor *Monitor, schedule cron.Schedule) *Task {
+	return &Task{Name: TaskSnapshot, Schedule: schedule, Work: func(ctx context.Context, grant lock.Grant, _ Handle) (Result, error) {
+		monitor.degrade(grant.Store, grant.Degraded)
+		report, err := monitor.Measure(ctx, grant.Store)
+		if err != nil {
+			return Result{}, err
+		}
+		if err := monitor.gauge.Keep(ctx, grant, report); err != nil {
+			return Result{}, err
+		}
+		if err := monitor.runs.Tidy(ctx, grant.Store); err != nil {
+			return Result{}, err
+		}
+		return Result{Verdict: string(report.OverallHealth), Report: report.Metrics, Quiet: true}, nil
+	}}
+}

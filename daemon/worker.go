@@ -1,0 +1,282 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/veloxpos/reconciled/internal/httpapi"
+	"github.com/veloxpos/reconciled/internal/postgres"
+	"github.com/veloxpos/reconciled/lock"
+	"github.com/veloxpos/reconciled/merkle/reconcile"
+)
+
+// order is a task that waits for its store's worker, or is being worked on.
+type order struct {
+	task *Task
+	run  postgres.Run
+	// began is closed once the lock is held, or could not be: then refused says why.
+	began   chan struct{}
+	once    sync.Once
+	refused error
+
+	mu       sync.Mutex
+	progress any
+}
+
+// begin tells whoever waits that the lock is held, or why it could not be.
+func (o *order) begin(err error) {
+	o.once.Do(func() {
+		o.refused = err
+		close(o.began)
+	})
+}
+
+func (o *order) show(progress any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.progress = progress
+}
+
+func (o *order) shown() any {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.progress
+}
+
+// worker runs one store's tasks, one after another.
+type worker struct {
+	daemon *Daemon
+	store  uuid.UUID
+
+	mu      sync.Mutex
+	waiting []*order
+	current *order
+	arrived chan struct{} // capacity 1: something waits
+}
+
+func newWorker(d *Daemon, store uuid.UUID) *worker {
+	return &worker{daemon: d, store: store, arrived: make(chan struct{}, 1)}
+}
+
+// submit queues a task, unless it waits already: then that order is returned.
+func (w *worker) submit(task *Task, trigger string) *order {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, o := range w.waiting {
+		if o.task == task {
+			return o
+		}
+	}
+	o := &order{task: task, began: make(chan struct{}), run: postgres.Run{
+		ID: uuid.Must(uuid.NewV7()), Task: task.Name, Store: w.store, Trigger: trigger, State: "running",
+	}}
+	w.waiting = append(w.waiting, o)
+	select {
+	case w.arrived <- struct{}{}:
+	default:
+	}
+	return o
+}
+
+// withdraw takes an order back that has not begun; false when it has.
+func (w *worker) withdraw(o *order) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, other := range w.waiting {
+		if other == o {
+			w.waiting = append(w.waiting[:i], w.waiting[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// busy is the order being worked on, nil when there is none.
+func (w *worker) busy() *order {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.current
+}
+
+// find looks an order up that has begun and not ended.
+func (w *worker) find(run uuid.UUID) *order {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, o := range append([]*order{w.current}, w.waiting...) {
+		if o != nil && o.run.ID == run {
+			return o
+		}
+	}
+	return nil
+}
+
+func (w *worker) next() *order {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.waiting) == 0 {
+		w.current = nil
+		return nil
+	}
+	w.current, w.waiting = w.waiting[0], w.waiting[1:]
+	return w.current
+}
+
+func (w *worker) othersWait() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.waiting) > 0
+}
+
+// loop works until ctx ends or the daemon stops taking work.
+func (w *worker) loop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.daemon.stopping:
+			return
+		case <-w.arrived:
+		}
+		for o := w.next(); o != nil; o = w.next() {
+			if w.daemon.isStopping() {
+				o.begin(httpapi.ErrStopping)
+				continue
+			}
+			if !w.daemon.slots.enter(ctx) {
+				return
+			}
+			w.execute(ctx, o)
+			w.daemon.slots.leave()
+		}
+	}
+}
+
+// execute runs one order and tells what became of it: to whoever waits, to the
+// history, the log, the metrics. A task that gave way to another goes to the end
+// of the queue, as the same run.
+func (w *worker) execute(ctx context.Context, o *order) {
+	if o.run.Started.IsZero() {
+		o.run.Started = time.Now()
+	}
+	var (
+		result   Result
+		began    bool
+		degraded bool
+	)
+	err := w.daemon.locker.Do(ctx, lock.Request{Store: w.store, Run: o.run.ID, Owner: w.daemon.opts.Owner}, func(ctx context.Context, grant lock.Grant) (err error) {
+		began, degraded = true, grant.Degraded
+		if o.run.Trigger == ByAPI { // whoever asked may look at it at once
+			if err := w.daemon.runs.Save(ctx, o.run); err != nil {
+				o.begin(err)
+				return err
+			}
+		}
+		o.begin(nil)
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+			}
+		}()
+		result, err = o.task.Work(ctx, grant, Handle{
+			Run: o.run.ID, Progress: o.show,
+			Stop: func() bool { return w.daemon.isStopping() || w.othersWait() },
+		})
+		return err
+	})
+	if !began {
+		o.begin(err)
+	}
+	if errors.Is(err, reconcile.ErrStopped) && !w.daemon.isStopping() {
+		w.daemon.logger.Info("run gave way", zap.String("task", o.task.Name), zap.Stringer("store", w.store), zap.Stringer("run", o.run.ID))
+		w.putBack(o)
+		return
+	}
+	w.finish(ctx, o, result, err, degraded)
+}
+
+// putBack lets an order wait again, behind those that wait already.
+func (w *worker) putBack(o *order) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting = append(w.waiting, o)
+}
+
+// finish writes a run down. A run that never held the lock leaves a log line.
+func (w *worker) finish(ctx context.Context, o *order, result Result, err error, degraded bool) {
+	o.run.Finished = time.Now()
+	o.run.Verdict = result.Verdict
+	switch {
+	case err == nil:
+		o.run.State = "succeeded"
+	case errors.Is(err, lock.ErrHeld):
+		o.run.State = "held"
+	case errors.Is(err, reconcile.ErrStopped), errors.Is(err, context.Canceled):
+		o.run.State = "interrupted"
+	default:
+		o.run.State = "failed"
+	}
+	if err != nil {
+		o.run.Error = err.Error()
+	}
+	report, encodeErr := json.Marshal(result.Report)
+	if encodeErr == nil && result.Report != nil {
+		o.run.Report = report
+	}
+	if took := o.run.Finished.Sub(o.run.Started); w.daemon.opts.Metrics != nil {
+		outcome := o.run.State
+		if o.run.State == "succeeded" && o.run.Verdict != "" {
+			outcome = o.run.Verdict
+		}
+		w.daemon.opts.Metrics.Ended(w.store.String(), o.task.Name, outcome, took, o.run.State == "succeeded")
+		if o.run.State != "held" {
+			w.daemon.opts.Metrics.Degraded(w.store.String(), degraded)
+		}
+	}
+	w.log(o, result, err, degraded)
+
+	quiet := o.run.Trigger != ByAPI && (o.run.State == "held" || (result.Quiet && err == nil))
+	if quiet {
+		w.daemon.ended(w.store, o.run, false)
+		return
+	}
+	// The history survives the run's own end, be it a cancelled context.
+	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	if err := w.daemon.runs.Save(saving, o.run); err != nil {
+		w.daemon.logger.Error("run not saved", zap.Stringer("run", o.run.ID), zap.Error(err))
+	}
+	w.daemon.ended(w.store, o.run, true)
+}
+
+const saveTimeout = 5 * time.Second
+
+func (w *worker) log(o *order, result Result, err error, degraded bool) {
+	fields := []zap.Field{
+		zap.String("task", o.task.Name), zap.Stringer("store", w.store), zap.Stringer("run", o.run.ID), zap.String("trigger", o.run.Trigger),
+		zap.String("state", o.run.State), zap.String("verdict", o.run.Verdict), zap.Duration("took", o.run.Finished.Sub(o.run.Started)),
+	}
+	if o.run.Report != nil {
+		fields = append(fields, zap.Reflect("report", o.run.Report))
+	}
+	if degraded {
+		fields = append(fields, zap.String("lock", "fence alone: Redis is away"))
+	}
+	switch {
+	case err == nil && result.Quiet:
+		w.daemon.logger.Debug("run finished", fields...)
+	case err == nil:
+		w.daemon.logger.Info("run finished", fields...)
+	case o.run.State == "held" || o.run.State == "interrupted":
+		w.daemon.logger.Info("run "+o.run.State, append(fields, zap.Error(err))...)
+	default:
+		w.daemon.logger.Error("run failed", append(fields, zap.Error(err))...)
+	}
+}
