@@ -80,9 +80,8 @@ func (d *Daemon) task(name string) *Task {
 func (d *Daemon) Run(ctx context.Context, id uuid.UUID) (httpapi.Run, error) {
 	for _, store := range d.Stores() {
 		if o := d.worker(store).find(id); o != nil {
-			return httpapi.Run{
-				ID: id, Task: o.task.Name, Store: store, State: "running", StartedAt: o.run.Started, Progress: o.shown(),
-			}, nil
+			started, progress := o.shown()
+			return httpapi.Run{ID: id, Task: o.task.Name, Store: store, State: "running", StartedAt: started, Progress: progress}, nil
 		}
 	}
 	run, found, err := d.runs.Get(ctx, id)

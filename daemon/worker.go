@@ -39,16 +39,26 @@ func (o *order) begin(err error) {
 	})
 }
 
+// start notes the time of the first try.
+func (o *order) start() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.run.Started.IsZero() {
+		o.run.Started = time.Now()
+	}
+}
+
 func (o *order) show(progress any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.progress = progress
 }
 
-func (o *order) shown() any {
+// shown is when the run began and where it is.
+func (o *order) shown() (started time.Time, progress any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.progress
+	return o.run.Started, o.progress
 }
 
 // worker runs one store's tasks, one after another.
@@ -163,9 +173,7 @@ func (w *worker) loop(ctx context.Context) {
 // history, the log, the metrics. A task that gave way to another goes to the end
 // of the queue, as the same run.
 func (w *worker) execute(ctx context.Context, o *order) {
-	if o.run.Started.IsZero() {
-		o.run.Started = time.Now()
-	}
+	o.start()
 	var (
 		result   Result
 		began    bool

@@ -13,13 +13,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/veloxpos/reconciled/deploy"
 	"github.com/veloxpos/reconciled/internal/postgres"
+	"github.com/veloxpos/reconciled/internal/stage"
 	"github.com/veloxpos/reconciled/internal/testkit"
-	"github.com/veloxpos/reconciled/internal/velox/veloxdb"
 	"github.com/veloxpos/reconciled/lock"
 )
 
@@ -29,37 +27,6 @@ type Site struct {
 	Name   string // of the database
 	Owner  *pgxpool.Pool
 	DB     *postgres.DB // as the runtime role
-}
-
-// Prepare makes a database as a site has it: the POS's tables owned by role
-// velox, the daemon's roles, the migrated schema.
-func Prepare(ctx context.Context, server *testkit.Postgres, name string) error {
-	err := server.Exec(ctx, "postgres", `DO $$ BEGIN CREATE ROLE velox LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
-	if err != nil {
-		return fmt.Errorf("make role velox: %w", err)
-	}
-	if err := server.CreateDatabase(ctx, name, ""); err != nil {
-		return err
-	}
-	if err := server.Exec(ctx, name, `GRANT ALL ON SCHEMA public TO velox`); err != nil {
-		return err
-	}
-	owner, err := pgx.Connect(ctx, server.URL("velox", name))
-	if err != nil {
-		return fmt.Errorf("connect as velox: %w", err)
-	}
-	err = veloxdb.Create(ctx, owner)
-	if closed := owner.Close(ctx); err == nil {
-		err = closed
-	}
-	if err != nil {
-		return fmt.Errorf("create velox tables: %w", err)
-	}
-	if err := server.Exec(ctx, name, deploy.Roles); err != nil {
-		return fmt.Errorf("make the daemon's roles: %w", err)
-	}
-	_, err = postgres.Migrate(ctx, server.URL("reconciled_migrator", name))
-	return err
 }
 
 const template = "velox_template"
@@ -82,7 +49,7 @@ func NewOn(tb testing.TB, server *testkit.Postgres, opts postgres.Options) *Site
 	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
 	defer cancel()
 	prepareTemplate.Do(func() {
-		if err := Prepare(ctx, server, template); err != nil {
+		if err := stage.Prepare(ctx, server, template); err != nil {
 			tb.Fatal(err)
 		}
 	})

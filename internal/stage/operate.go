@@ -1,0 +1,71 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/veloxpos/reconciled/internal/health"
+	"github.com/veloxpos/reconciled/internal/httpapi"
+)
+
+// Health asks the node's daemon for its report.
+func (n *Node) Health(ctx context.Context) (report health.Report, err error) {
+	return report, n.get(ctx, n.API+"/sync/federation/health?store_id="+n.store.String(), &report)
+}
+
+// Begin starts a task through the API: auto-reconcile or heal. full is heal's.
+func (n *Node) Begin(ctx context.Context, task string, full bool) (uuid.UUID, error) {
+	body := map[string]any{"store_id": n.store}
+	if full {
+		body["full"] = true
+	}
+	var accepted httpapi.Run
+	err := n.request(ctx, http.MethodPost, n.API+"/sync/federation/"+task, body, &accepted)
+	return accepted.ID, err
+}
+
+// Run asks how a run goes.
+func (n *Node) Run(ctx context.Context, id uuid.UUID) (run httpapi.Run, err error) {
+	return run, n.get(ctx, n.API+"/sync/federation/runs/"+id.String(), &run)
+}
+
+// Await starts a task and follows it to its end. follow may be nil.
+func (n *Node) Await(ctx context.Context, task string, full bool, follow func(httpapi.Run)) (httpapi.Run, error) {
+	id, err := n.Begin(ctx, task, full)
+	if err != nil {
+		return httpapi.Run{}, err
+	}
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		run, err := n.Run(ctx, id)
+		if err != nil || run.State != "running" {
+			return run, err
+		}
+		if follow != nil {
+			follow(run)
+		}
+		select {
+		case <-ctx.Done():
+			return run, context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+}
+
+// Report reads a run's report as T.
+func Report[T any](run httpapi.Run) (report T, err error) {
+	text, err := json.Marshal(run.Report)
+	if err == nil {
+		err = json.Unmarshal(text, &report)
+	}
+	if err != nil {
+		return report, fmt.Errorf("read report of run %s: %w", run.ID, err)
+	}
+	return report, nil
+}
