@@ -90,6 +90,7 @@ func (c *Config) check(mode Mode, f *faults) {
 	}
 	checkListen(f, "api.listen", c.API.Listen)
 	required(f, "api.token", c.API.Token)
+	c.checkStores(f)
 	if mode == Client {
 		return
 	}
@@ -120,7 +121,6 @@ func (c *Config) check(mode Mode, f *faults) {
 			f.add(s.key, "%v", err)
 		}
 	}
-	c.checkStores(f)
 	c.checkCredentials(mode, f)
 	switch mode {
 	case Store:

@@ -53,20 +53,21 @@ type Stage struct {
 // Node is a database with its daemon.
 type Node struct {
 	*Process
-	Name     string // store or central
-	Server   *testkit.Postgres
-	Owner    *pgxpool.Pool // the POS's view of the database
-	API      string        // base URL
-	Config   string        // path
-	store    uuid.UUID
-	client   *http.Client
-	cleanups []func() error
+	Name   string // store or central
+	Server *testkit.Postgres
+	Owner  *pgxpool.Pool // the POS's view of the database
+	API    string        // base URL
+	Config string        // path
+	store  uuid.UUID
+	redis  string // URL: one server, but a database for each node, as their locks are
+	client *http.Client
 }
 
 const (
 	database   = "velox"
 	adminToken = "demo-admin-token"
-	storeToken = "demo-store-token"
+	// StoreToken is the store's, between it and central.
+	StoreToken = "demo-store-token"
 )
 
 // New starts the servers, prepares both databases with the store in them, and
@@ -97,7 +98,7 @@ func New(ctx context.Context, opts Options) (_ *Stage, err error) {
 		return nil, err
 	}
 	s.cleanups = append(s.cleanups, s.Line.Close)
-	credential := []map[string]string{{"store": opts.Store.String(), "token": storeToken}}
+	credential := []map[string]string{{"store": opts.Store.String(), "token": StoreToken}}
 	if s.Central, err = s.node(ctx, "central", map[string]any{
 		"serve": map[string]string{"listen": fmt.Sprintf("127.0.0.1:%d", serve)}, "credentials": credential,
 	}); err != nil {
@@ -132,7 +133,7 @@ func (s *Stage) node(ctx context.Context, name string, more map[string]any) (*No
 	if err := Prepare(ctx, server, database); err != nil {
 		return nil, fmt.Errorf("prepare %s's database: %w", name, err)
 	}
-	n := &Node{Name: name, Server: server, store: s.opts.Store, client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{}}}
+	n := &Node{Name: name, Server: server, store: s.opts.Store, redis: fmt.Sprintf("redis://%s/%d", s.Redis.Addr(), len(s.cleanups)%16), client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{}}}
 	s.cleanups = append(s.cleanups, func() error { n.client.CloseIdleConnections(); return nil })
 	if n.Owner, err = pgxpool.New(ctx, server.URL("velox", database)); err != nil {
 		return nil, fmt.Errorf("open %s's database: %w", name, err)
@@ -158,7 +159,7 @@ func (s *Stage) Daemon(n *Node, name string, more map[string]any) (process *Proc
 	}
 	c := map[string]any{
 		"database": map[string]any{"url": n.Server.URL("reconciled_runtime", database), "migrate_url": n.Server.URL("reconciled_migrator", database)},
-		"redis":    map[string]any{"url": s.Redis.URL()},
+		"redis":    map[string]any{"url": n.redis},
 		"api":      map[string]any{"listen": listen, "token": adminToken},
 		"schedule": schedule,
 		"heal":     map[string]any{"grace": s.opts.Grace.String()},
