@@ -30,4 +30,3 @@ func scanEvent(row pgx.CollectableRow) (velox.Event, error) {
 	}
 	return e, nil
 }
-

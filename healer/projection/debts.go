@@ -1,0 +1,123 @@
+package projection
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/veloxpos/reconciled/internal/velox"
+)
+
+// debt is DebtCreated (events.md 3.9). A sale has one debt: the event of a sale
+// whose own projection made it is absorbed.
+type debt struct {
+	row      Row
+	id       uuid.UUID
+	sale     uuid.NullUUID
+	customer uuid.UUID
+}
+
+func readDebt(e *velox.Event, p payload) shape {
+	d := debt{id: p.id("debt_id"), sale: p.optionalID("sale_id"), customer: p.id("customer_id")}
+	d.row = Row{Debts, map[string]any{
+		"id": d.id, "store_id": e.Store, "sale_id": d.sale, "customer_id": d.customer,
+		"created_at": p.time("created_at", e), "status": "open", "note": p.text("note"),
+		"amount_bs": p.number("amount_bs", money), "amount_usd": p.number("amount_usd", money),
+	}}
+	return d
+}
+
+func (d debt) refs() []Ref {
+	refs := []Ref{d.row.ref(), {Removed, d.id}, {Customers, d.customer}}
+	if d.sale.Valid {
+		refs = append(refs, Ref{Sales, d.sale.UUID}, Ref{DebtsOf, d.sale.UUID})
+	}
+	return refs
+}
+
+func (d debt) plan(e *velox.Event, f Facts) Outcome {
+	if out := f.settled(e, d.row.ref()); out != nil {
+		return *out
+	}
+	if f.Removed[d.id] {
+		return d.never("a void removed it")
+	}
+	if d.sale.Valid {
+		if other, has := f.DebtOf[d.sale.UUID]; has {
+			return d.never(fmt.Sprintf("sale %s has debt %s already", d.sale.UUID, other))
+		}
+		if out := f.parent(e, Ref{Sales, d.sale.UUID}); out != nil {
+			return *out
+		}
+		if f.Voided[d.sale.UUID] {
+			return d.never(fmt.Sprintf("sale %s is voided", d.sale.UUID))
+		}
+	}
+	if out := f.parent(e, Ref{Customers, d.customer}); out != nil {
+		return *out
+	}
+	return write(Changes{Insert: &d.row, Unvoided: d.sale})
+}
+
+// never says that the debt's own row will never be. It names the row, for which
+// payments may wait.
+func (d debt) never(why string) Outcome {
+	return Outcome{Class: Semantic, Waits: Ref{Debts, d.id}, Reason: why}
+}
+
+// debtPayment is DebtPaymentRecorded, and DebtPaymentAdded.
+type debtPayment struct {
+	row  Row // without its debt
+	debt uuid.UUID
+}
+
+func readPayment(e *velox.Event, p payload) shape {
+	return debtPayment{debt: p.id("debt_id"), row: Row{DebtPayments, map[string]any{
+		"id": p.id("payment_id"), "store_id": e.Store, "paid_at": p.time("paid_at", e), "method": p.needText("method"),
+		"note": p.text("note"), "amount_bs": p.number("amount_bs", money), "amount_usd": p.number("amount_usd", money),
+	}}}
+}
+
+func (d debtPayment) refs() []Ref {
+	return []Ref{d.row.ref(), {Removed, d.row.ref().ID}, {Debts, d.debt}, {Removed, d.debt}, {Declared, d.debt}}
+}
+
+func (d debtPayment) plan(e *velox.Event, f Facts) Outcome {
+	if out := f.settled(e, d.row.ref()); out != nil {
+		return *out
+	}
+	if f.Removed[d.row.ref().ID] || f.Removed[d.debt] {
+		return Outcome{Class: Semantic, Reason: "a void removed its debt"}
+	}
+	id, out := d.owed(e, f)
+	if out != nil {
+		return *out
+	}
+	row := Row{DebtPayments, d.row.beyond()}
+	row.Values["debt_id"] = id
+	return write(Changes{Insert: &row, Status: some(id)})
+}
+
+// owed finds the debt that is paid. A credit sale's debt has another id on each
+// node; the DebtCreated that knows the payment's id leads to the sale, and the
+// sale to the debt that it has here.
+func (d debtPayment) owed(e *velox.Event, f Facts) (uuid.UUID, *Outcome) {
+	own := f.parent(e, Ref{Debts, d.debt})
+	if own == nil || own.Class != Waiting {
+		return d.debt, own
+	}
+	sale := f.Declared[d.debt]
+	if !sale.Valid {
+		return uuid.Nil, own
+	}
+	if other, has := f.DebtOf[sale.UUID]; has {
+		return other, nil
+	}
+	if out := f.parent(e, Ref{Sales, sale.UUID}); out != nil {
+		return uuid.Nil, out
+	}
+	if f.Voided[sale.UUID] {
+		return uuid.Nil, &Outcome{Class: Semantic, Reason: fmt.Sprintf("sale %s is voided", sale.UUID)}
+	}
+	return uuid.Nil, own
+}

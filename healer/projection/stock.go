@@ -1,0 +1,108 @@
+package projection
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/veloxpos/reconciled/internal/velox"
+)
+
+// movement is a stock event (events.md 3.5): one row of the ledger, and the
+// total that follows from it.
+type movement struct {
+	row       Row // without its warehouse
+	product   uuid.UUID
+	variant   uuid.NullUUID
+	warehouse uuid.NullUUID // as the event names it
+	escrow    bool
+}
+
+func readReceipt(e *velox.Event, p payload) shape {
+	m := readMovement(e, p, "received", "qty")
+	m.row.Values["unit_cost_bs"] = p.number("unit_cost_bs", money)
+	m.row.Values["unit_cost_usd"] = p.number("unit_cost_usd", money)
+	m.row.Values["note"] = p.text("note")
+	m.row.Values["ref"] = p.json("ref")
+	return m
+}
+
+func readAdjustment(e *velox.Event, p payload) shape {
+	m := readMovement(e, p, "adjust", "qty_delta")
+	m.row.Values["note"] = p.text("note")
+	return m
+}
+
+func readDelta(e *velox.Event, p payload) shape {
+	m := readMovement(e, p, "adjust", "qty_delta")
+	m.escrow = p.truthy("from_escrow")
+	m.row.Values["unit_cost_bs"] = p.number("unit_cost_bs", money)
+	m.row.Values["unit_cost_usd"] = p.number("unit_cost_usd", money)
+	m.row.Values["note"] = p.textOr("reason", "Stock Delta Applied")
+	ref := p.json("ref")
+	if ref == nil {
+		ref = map[string]any{"request_id": p.json("request_id"), "reason": p.json("reason")}
+	}
+	m.row.Values["ref"] = ref
+	return m
+}
+
+func readMovement(e *velox.Event, p payload, kind, qty string) movement {
+	id := p.id("movement_id")
+	m := movement{product: p.id("product_id"), variant: p.optionalID("variant_id"), warehouse: p.looseID("warehouse_id")}
+	m.row = ledgerRow(e, id, kind, m.product, m.variant, p.created(e))
+	if p.absent(qty) {
+		p.fail(qty, "is not a number")
+	}
+	m.row.Values["qty_delta"] = p.number(qty, quantity)
+	return m
+}
+
+func (m movement) refs() []Ref {
+	refs := []Ref{m.row.ref(), {Products, m.product}}
+	if m.variant.Valid {
+		refs = append(refs, Ref{Variants, m.variant.UUID})
+	}
+	return refs
+}
+
+func (m movement) plan(e *velox.Event, f Facts) Outcome {
+	if out := f.settled(e, m.row.ref()); out != nil {
+		return *out
+	}
+	if m.escrow {
+		return Outcome{Class: Unsupported, Reason: "stock taken from a device's escrow is not projected natively"}
+	}
+	if out := first(f.parent(e, Ref{Products, m.product}), f.variant(e, m.variant)); out != nil {
+		return *out
+	}
+	warehouse := f.warehouse(m.warehouse)
+	row := Row{m.row.Table, m.row.beyond()}
+	row.Values["warehouse_id"] = warehouse
+	return write(Changes{Insert: &row, Stock: []StockKey{{warehouse, m.product, m.variant}}})
+}
+
+// ledgerRow is a movement without quantity and warehouse.
+func ledgerRow(e *velox.Event, id uuid.UUID, kind string, product uuid.UUID, variant uuid.NullUUID, at string) Row {
+	return Row{Movements, map[string]any{
+		"id": id, "store_id": e.Store, "product_id": product, "variant_id": variant, "movement_type": kind,
+		"unit_cost_bs": "0", "unit_cost_usd": "0", "note": nil, "ref": nil, "happened_at": at, "from_escrow": false,
+	}}
+}
+
+// saleRow is a movement that names a sale: type sold, or adjust for a reversal.
+func saleRow(e *velox.Event, id uuid.UUID, kind string, line Item, warehouse uuid.NullUUID, at, note string, ref map[string]any) Row {
+	row := ledgerRow(e, id, kind, line.Product, line.Variant, at)
+	ref["warehouse_id"] = warehouse
+	row.Values["qty_delta"] = line.Qty
+	row.Values["warehouse_id"] = warehouse
+	row.Values["note"] = note
+	row.Values["ref"] = ref
+	return row
+}
+
+// variant answers for a variant that must exist, if one is named.
+func (f Facts) variant(e *velox.Event, id uuid.NullUUID) *Outcome {
+	if !id.Valid {
+		return nil
+	}
+	return f.reference(e, Ref{Variants, id.UUID})
+}

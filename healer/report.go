@@ -1,0 +1,68 @@
+package healer
+
+import (
+	"github.com/veloxpos/reconciled/healer/projection"
+	"github.com/veloxpos/reconciled/internal/velox"
+)
+
+// Counts says what became of the events that a run looked at. An event counts
+// once, as what it was in the end; those that were projected already are the
+// rest of Checked.
+type Counts struct {
+	Checked     int `json:"checked"`
+	Healed      int `json:"healed"`
+	Failed      int `json:"failed"` // actionable, and the write failed
+	Waiting     int `json:"waiting"`
+	Semantic    int `json:"semantic"`
+	Blocked     int `json:"blocked"`
+	Poison      int `json:"poison"`
+	Unsupported int `json:"unsupported"`
+	Backend     int `json:"backend"` // left to the POS backend this time
+}
+
+// Unknown stands for all types that are not among the POS's.
+const Unknown velox.Type = "unknown"
+
+// Report is what a run did, in all and by event type.
+type Report struct {
+	Counts
+	ByType map[velox.Type]Counts `json:"by_type"`
+}
+
+// What an event can be in the end, beside the projection's classes.
+const (
+	healed projection.Class = "healed"
+	failed projection.Class = "failed"
+)
+
+func (c *Counts) add(class projection.Class, n int) {
+	switch class {
+	case healed:
+		c.Healed += n
+	case failed:
+		c.Failed += n
+	case projection.Waiting:
+		c.Waiting += n
+	case projection.Semantic:
+		c.Semantic += n
+	case projection.Blocked:
+		c.Blocked += n
+	case projection.Poison:
+		c.Poison += n
+	case projection.Unsupported:
+		c.Unsupported += n
+	case projection.Backend:
+		c.Backend += n
+	}
+	c.Checked += n
+}
+
+func (r *Report) add(t velox.Type, class projection.Class, n int) {
+	if !t.Known() {
+		t = Unknown
+	}
+	r.Counts.add(class, n)
+	of := r.ByType[t]
+	of.add(class, n)
+	r.ByType[t] = of
+}
