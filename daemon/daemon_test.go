@@ -18,7 +18,6 @@ import (
 	"github.com/veloxpos/reconciled/internal/postgres/postgrestest"
 	"github.com/veloxpos/reconciled/internal/testkit"
 	"github.com/veloxpos/reconciled/lock"
-	"github.com/veloxpos/reconciled/merkle/reconcile"
 )
 
 func TestMain(m *testing.M) { os.Exit(testkit.Main(m)) }
@@ -194,11 +193,14 @@ func TestALongTaskGivesWayAndGoesOnAsTheSameRun(t *testing.T) {
 	var tries atomic.Int64
 	r := start(t, onDemand("long", func(_ context.Context, _ lock.Grant, h Handle) (Result, error) {
 		if tries.Add(1) > 1 {
+			if h.Earlier != "half" {
+				t.Errorf("the second part knows of %v", h.Earlier)
+			}
 			return Result{Verdict: "done"}, nil
 		}
 		once.Do(func() { close(begun) })
 		testkit.Eventually(t, 20*time.Second, "the task is asked to stop", h.Stop)
-		return Result{}, reconcile.ErrStopped
+		return Result{Report: "half"}, lock.ErrGaveWay
 	}), onDemand("short", func(context.Context, lock.Grant, Handle) (Result, error) { return Result{}, nil }))
 	long, err := r.Start(t.Context(), "long", shop)
 	if err != nil {
@@ -222,7 +224,7 @@ func TestAStopEndsTheTaskAtItsPageAndReleasesTheLock(t *testing.T) {
 	r := start(t, onDemand("long", func(ctx context.Context, _ lock.Grant, h Handle) (Result, error) {
 		close(begun)
 		testkit.Eventually(t, 20*time.Second, "the task is asked to stop", h.Stop)
-		return Result{}, errors.Join(ctx.Err(), reconcile.ErrStopped)
+		return Result{}, errors.Join(ctx.Err(), lock.ErrGaveWay)
 	}))
 	id, err := r.Start(t.Context(), "long", shop)
 	if err != nil {

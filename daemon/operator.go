@@ -15,9 +15,9 @@ import (
 
 var _ httpapi.Daemon = (*Daemon)(nil)
 
-// patience is how long a request waits for the store's own worker to come free
-// before it is told LockHeld.
-const patience = 3 * time.Second
+// patience is how long a request waits for the store's own worker, which gives
+// way to it at its next boundary, before it is told LockHeld.
+const patience = 5 * time.Second
 
 // Start begins a task for a store and returns its run once the lock is held.
 func (d *Daemon) Start(ctx context.Context, name string, store uuid.UUID) (uuid.UUID, error) {

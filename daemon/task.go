@@ -45,8 +45,11 @@ type Result struct {
 // Handle is how a running task and its worker talk.
 type Handle struct {
 	Run uuid.UUID
-	// Stop asks whether the task should end at its next page boundary: another task
-	// waits for the store, or the daemon is on its way down.
+	// Earlier is the report of the part of this run that gave way; nil in the first.
+	Earlier any
+	// Stop asks whether the task should end at its next boundary, with
+	// lock.ErrGaveWay: a request waits for the store, another task has waited for a
+	// while, or the daemon is on its way down.
 	Stop func() bool
 	// Progress shows where the task is. Safe to call often.
 	Progress func(any)

@@ -14,29 +14,39 @@ import (
 // Heal drains the dirty log, which puts changed slots on the healer's list, and
 // heals what is due.
 func Heal(log reconcile.Log, h *healer.Healer, schedule cron.Schedule) *Task {
-	return &Task{Name: TaskHeal, Schedule: schedule, Work: func(ctx context.Context, grant lock.Grant, _ Handle) (Result, error) {
+	return &Task{Name: TaskHeal, Schedule: schedule, Work: func(ctx context.Context, grant lock.Grant, handle Handle) (Result, error) {
 		if _, err := log.Pin(ctx, grant.Store); err != nil {
 			return Result{}, err
 		}
-		return healed(h.Run(ctx, grant))
+		return heal(ctx, h, grant, handle)
 	}}
 }
 
 // HealFull looks at every event of the store: a row that went missing from a read
 // model touches no event.
 func HealFull(log reconcile.Log, h *healer.Healer, schedule cron.Schedule) *Task {
-	return &Task{Name: TaskHealFull, Schedule: schedule, Work: func(ctx context.Context, grant lock.Grant, _ Handle) (Result, error) {
+	return &Task{Name: TaskHealFull, Schedule: schedule, Work: func(ctx context.Context, grant lock.Grant, handle Handle) (Result, error) {
 		if _, err := log.Pin(ctx, grant.Store); err != nil {
 			return Result{}, err
 		}
-		if _, err := h.HealFull(ctx, grant); err != nil {
-			return Result{}, err
+		if handle.Earlier == nil { // else the list is what the first part left of it
+			if _, err := h.HealFull(ctx, grant); err != nil {
+				return Result{}, err
+			}
 		}
-		return healed(h.Run(ctx, grant))
+		return heal(ctx, h, grant, handle)
 	}}
 }
 
-func healed(report healer.Report, err error) (Result, error) {
+func heal(ctx context.Context, h *healer.Healer, grant lock.Grant, handle Handle) (Result, error) {
+	report, err := h.Run(ctx, grant, handle.Stop)
+	if earlier, ok := handle.Earlier.(healer.Report); ok {
+		report = earlier.Plus(report)
+	}
+	return healed(report), err
+}
+
+func healed(report healer.Report) Result {
 	result := Result{Report: report, Verdict: "healed", Quiet: report.Healed+report.Failed == 0}
 	switch {
 	case report.Failed > 0:
@@ -44,15 +54,17 @@ func healed(report healer.Report, err error) (Result, error) {
 	case report.Healed == 0:
 		result.Verdict = "nothing_to_do"
 	}
-	return result, err
+	return result
 }
 
 // Reconcile makes a round against central.
 func Reconcile(store reconcile.Store, peer reconcile.Peer, schedule cron.Schedule) *Task {
 	return &Task{Name: TaskReconcile, Schedule: schedule, Work: func(ctx context.Context, grant lock.Grant, handle Handle) (Result, error) {
-		report, err := reconcile.Run(ctx, store, peer, grant, reconcile.Options{
-			Stop: handle.Stop, Progress: func(p reconcile.Progress) { handle.Progress(p) },
-		})
+		options := reconcile.Options{Stop: handle.Stop, Progress: func(p reconcile.Progress) { handle.Progress(p) }}
+		if earlier, ok := handle.Earlier.(reconcile.Report); ok {
+			options.Earlier = &earlier
+		}
+		report, err := reconcile.Run(ctx, store, peer, grant, options)
 		if err == nil && report.Verdict == reconcile.Unknown {
 			err = errors.New(report.Reason) // a round that proved nothing is no success
 		}

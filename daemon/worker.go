@@ -15,7 +15,6 @@ import (
 	"github.com/veloxpos/reconciled/internal/httpapi"
 	"github.com/veloxpos/reconciled/internal/postgres"
 	"github.com/veloxpos/reconciled/lock"
-	"github.com/veloxpos/reconciled/merkle/reconcile"
 )
 
 // order is a task that waits for its store's worker, or is being worked on.
@@ -26,6 +25,8 @@ type order struct {
 	began   chan struct{}
 	once    sync.Once
 	refused error
+
+	earlier any // report of the part that gave way; the worker's alone
 
 	mu       sync.Mutex
 	progress any
@@ -139,10 +140,20 @@ func (w *worker) next() *order {
 	return w.current
 }
 
-func (w *worker) othersWait() bool {
+// turn is how long a task works before it gives way to another's schedule. A
+// request need not wait for it.
+const turn = 15 * time.Second
+
+// wanted reports whether the task that began at since should give way.
+func (w *worker) wanted(since time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.waiting) > 0
+	for _, o := range w.waiting {
+		if o.run.Trigger == ByAPI || time.Since(since) > turn {
+			return true
+		}
+	}
+	return false
 }
 
 // loop works until ctx ends or the daemon stops taking work.
@@ -174,6 +185,7 @@ func (w *worker) loop(ctx context.Context) {
 // of the queue, as the same run.
 func (w *worker) execute(ctx context.Context, o *order) {
 	o.start()
+	since := time.Now()
 	var (
 		result   Result
 		began    bool
@@ -194,15 +206,16 @@ func (w *worker) execute(ctx context.Context, o *order) {
 			}
 		}()
 		result, err = o.task.Work(ctx, grant, Handle{
-			Run: o.run.ID, Progress: o.show,
-			Stop: func() bool { return w.daemon.isStopping() || w.othersWait() },
+			Run: o.run.ID, Progress: o.show, Earlier: o.earlier,
+			Stop: func() bool { return w.daemon.isStopping() || w.wanted(since) },
 		})
 		return err
 	})
 	if !began {
 		o.begin(err)
 	}
-	if errors.Is(err, reconcile.ErrStopped) && !w.daemon.isStopping() {
+	if errors.Is(err, lock.ErrGaveWay) && !w.daemon.isStopping() {
+		o.earlier = result.Report
 		w.daemon.logger.Info("run gave way", zap.String("task", o.task.Name), zap.Stringer("store", w.store), zap.Stringer("run", o.run.ID))
 		w.putBack(o)
 		return
@@ -226,7 +239,7 @@ func (w *worker) finish(ctx context.Context, o *order, result Result, err error,
 		o.run.State = "succeeded"
 	case errors.Is(err, lock.ErrHeld):
 		o.run.State = "held"
-	case errors.Is(err, reconcile.ErrStopped), errors.Is(err, context.Canceled):
+	case errors.Is(err, lock.ErrGaveWay), errors.Is(err, context.Canceled):
 		o.run.State = "interrupted"
 	default:
 		o.run.State = "failed"

@@ -58,10 +58,11 @@ func New(store Store, opts Options) *Healer { return &Healer{store: store, opts:
 // Run heals what is due in the grant's store: every slot that is on the
 // worklist when its turn comes, then every gap that something woke. It stops at
 // lock.ErrFenced, at the context's end, and when the database cannot be worked
-// with; the report then says what was done until there.
-func (h *Healer) Run(ctx context.Context, grant lock.Grant) (Report, error) {
+// with; the report then says what was done until there. Between slots it asks
+// stop, where that is not nil, and ends with lock.ErrGaveWay when it is true.
+func (h *Healer) Run(ctx context.Context, grant lock.Grant, stop func() bool) (Report, error) {
 	r := newRun(h, grant)
-	if err := r.drain(ctx); err != nil {
+	if err := r.drain(ctx, stop); err != nil {
 		return r.report, fmt.Errorf("heal slots of store %s: %w", grant.Store, err)
 	}
 	if err := r.wake(ctx); err != nil {
@@ -83,7 +84,7 @@ func (h *Healer) HealFull(ctx context.Context, grant lock.Grant) (int64, error) 
 
 // drain takes each due slot once. A slot that changes meanwhile keeps its place
 // on the worklist, for the next run.
-func (r *run) drain(ctx context.Context) error {
+func (r *run) drain(ctx context.Context, stop func() bool) error {
 	for after := int64(math.MinInt64); ; {
 		slots, err := r.store.Due(ctx, r.grant.Store, after, r.opts.Slots)
 		if err != nil || len(slots) == 0 {
@@ -100,6 +101,9 @@ func (r *run) drain(ctx context.Context) error {
 		}
 		clear(r.again)
 		after = slots[len(slots)-1].Slot
+		if stop != nil && stop() {
+			return lock.ErrGaveWay
+		}
 	}
 }
 

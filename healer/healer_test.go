@@ -129,7 +129,7 @@ func TestI6OneBadEventIsFoundByHalvingAndTheRestAreWritten(t *testing.T) {
 		s.product(fmt.Sprint(i))
 	}
 	s.refuses["42"] = errors.New("value too long")
-	report, err := New(s, Options{}).Run(t.Context(), lock.Grant{Store: shop})
+	report, err := New(s, Options{}).Run(t.Context(), lock.Grant{Store: shop}, nil)
 	if err != nil || report.Healed != 63 || report.Failed != 1 {
 		t.Errorf("%+v, %v", report.Counts, err)
 	}
@@ -152,7 +152,7 @@ func TestI7AFencedRunStopsAtOnce(t *testing.T) {
 		s.product(fmt.Sprint(i))
 	}
 	s.refuses["3"] = fmt.Errorf("epoch 7: %w", lock.ErrFenced)
-	report, err := New(s, Options{}).Run(t.Context(), lock.Grant{Store: shop})
+	report, err := New(s, Options{}).Run(t.Context(), lock.Grant{Store: shop}, nil)
 	if !errors.Is(err, lock.ErrFenced) || report.Healed != 0 || len(s.batches) != 1 || len(s.settled) != 0 {
 		t.Errorf("%+v, %v, batches %v, settled %v", report.Counts, err, s.batches, s.settled)
 	}
@@ -163,7 +163,7 @@ func TestARowThatIsMissingBlocksAndIsNamed(t *testing.T) {
 	s.product("a")
 	lot := projection.Ref{Table: "product_lots", ID: uuid.New()}
 	s.refuses["a"] = fmt.Errorf("write: %w", &MissingError{Row: lot, Constraint: "lot_fk"})
-	report, err := New(s, Options{}).Run(t.Context(), lock.Grant{Store: shop})
+	report, err := New(s, Options{}).Run(t.Context(), lock.Grant{Store: shop}, nil)
 	if err != nil || report.Blocked != 1 || report.Failed != 0 {
 		t.Errorf("%+v, %v", report.Counts, err)
 	}
@@ -184,7 +184,7 @@ func TestAnEventCountsOnceAsWhatItWasInTheEnd(t *testing.T) {
 	fresh.Grace = 20 * time.Second
 	s.add("Strange", nil)
 	// Pages of one: the product comes after what waits for it.
-	report, err := New(s, Options{Batch: 1}).Run(t.Context(), lock.Grant{Store: shop})
+	report, err := New(s, Options{Batch: 1}).Run(t.Context(), lock.Grant{Store: shop}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

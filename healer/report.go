@@ -1,6 +1,8 @@
 package healer
 
 import (
+	"maps"
+
 	"github.com/veloxpos/reconciled/healer/projection"
 	"github.com/veloxpos/reconciled/internal/velox"
 )
@@ -65,4 +67,24 @@ func (r *Report) add(t velox.Type, class projection.Class, n int) {
 	of := r.ByType[t]
 	of.add(class, n)
 	r.ByType[t] = of
+}
+
+// Plus is both reports in one: of a run that gave way, and of its continuation.
+func (r Report) Plus(other Report) Report {
+	sum := Report{Counts: r.plus(other.Counts), ByType: maps.Clone(r.ByType)}
+	for t, counts := range other.ByType {
+		if sum.ByType == nil {
+			sum.ByType = map[velox.Type]Counts{}
+		}
+		sum.ByType[t] = sum.ByType[t].plus(counts)
+	}
+	return sum
+}
+
+func (c Counts) plus(o Counts) Counts {
+	return Counts{
+		Checked: c.Checked + o.Checked, Healed: c.Healed + o.Healed, Failed: c.Failed + o.Failed, Waiting: c.Waiting + o.Waiting,
+		Semantic: c.Semantic + o.Semantic, Blocked: c.Blocked + o.Blocked, Poison: c.Poison + o.Poison,
+		Unsupported: c.Unsupported + o.Unsupported, Backend: c.Backend + o.Backend,
+	}
 }

@@ -30,6 +30,9 @@ var (
 	ErrLost = errors.New("lease lost")
 	// ErrFenced: the database refused a write because its epoch is not current.
 	ErrFenced = errors.New("fenced: epoch is not current")
+	// ErrGaveWay: work ended at a boundary of its own, unfinished, so that another
+	// may have the lock. It goes on later from where the database stands.
+	ErrGaveWay = errors.New("work gave way")
 	// ErrFrontAway: the front cannot be reached, and the lock is configured not
 	// to work under the fence alone.
 	ErrFrontAway = errors.New("lock backend unreachable")

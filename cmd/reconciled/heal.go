@@ -91,7 +91,7 @@ func (k healCommand) direct(d *deps, c *config.Config, store uuid.UUID) (report 
 				return err
 			}
 		}
-		report, err = s.healer.Run(ctx, grant)
+		report, err = s.healer.Run(ctx, grant, nil)
 		return err
 	})
 	return report, err

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,16 +121,22 @@ func (c *chain) start(nodes ...*stage.Node) {
 	}
 }
 
-// must runs a task to its end and wants it to succeed.
+// must runs a task to its end, as soon as the daemon's own duties let it, and
+// wants it to succeed.
 func (c *chain) must(node *stage.Node, task string, full bool) httpapi.Run {
 	c.Helper()
 	ctx, cancel := context.WithTimeout(c.Context(), 5*time.Minute)
 	defer cancel()
-	run, err := node.Await(ctx, task, full, nil)
-	if err != nil || run.State != "succeeded" {
-		c.Fatalf("%s at %s: %+v, %v\n%s", task, node.Name, run, err, node.Output())
+	for {
+		run, err := node.Await(ctx, task, full, nil)
+		if status := new(stage.StatusError); errors.As(err, &status) && status.Status == http.StatusConflict && ctx.Err() == nil {
+			continue // each request waits by itself
+		}
+		if err != nil || run.State != "succeeded" {
+			c.Fatalf("%s at %s: %+v, %v\n%s", task, node.Name, run, err, node.Output())
+		}
+		return run
 	}
-	return run
 }
 
 // wantSame wants both logs to hold the same events, and both read models to be

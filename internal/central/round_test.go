@@ -423,7 +423,7 @@ func TestARoundStopsAtAPageBoundary(t *testing.T) {
 			}
 		},
 	})
-	if !errors.Is(err, reconcile.ErrStopped) || report.Verdict != reconcile.Unknown {
+	if !errors.Is(err, lock.ErrGaveWay) || report.Verdict != reconcile.Unknown {
 		t.Errorf("%v, %v; want a stop", report.Verdict, err)
 	}
 	if n := p.central.number(`SELECT count(*) FROM events`); n != 1000 {

@@ -152,7 +152,7 @@ func TestI7AFencedGrantWritesNothing(t *testing.T) {
 	h.enlist()
 	want := h.text(`SELECT count(*) FROM reconciled.worklist`)
 	h.exec(`UPDATE reconciled.fence SET epoch = epoch + 1, holder = 'another'`)
-	report, err := h.healer.Run(h.ctx, h.grant)
+	report, err := h.healer.Run(h.ctx, h.grant, nil)
 	if !errors.Is(err, lock.ErrFenced) || report.Healed != 0 {
 		t.Errorf("report %+v, error %v", report.Counts, err)
 	}
@@ -216,7 +216,7 @@ func TestI14ARunThatDiesAnywhereIsResumed(t *testing.T) {
 		h.heal()
 		h.log(aDay()[:11]...)
 		h.enlist()
-		_, err := healer.New(&dying{postgresStore(h), calls}, healer.Options{}).Run(h.ctx, h.grant)
+		_, err := healer.New(&dying{postgresStore(h), calls}, healer.Options{}).Run(h.ctx, h.grant, nil)
 		h.heal()
 		if got := h.readModel(); got != want {
 			t.Fatalf("after death at call %d\n%s\nwant\n%s", calls, got, want)
@@ -308,7 +308,7 @@ func TestI4ABackendAtWorkOnTheSameEventsDoublesNothing(t *testing.T) {
 	})
 	group.Go(func() error {
 		for {
-			report, err := h.healer.Run(ctx, h.grant)
+			report, err := h.healer.Run(ctx, h.grant, nil)
 			healed += report.Healed
 			if err != nil || report.Failed > 0 {
 				return errors.Join(err, fmt.Errorf("%d failed", report.Failed))
@@ -357,7 +357,7 @@ func TestI4ABackendThatIsMovingStockIsWaitedFor(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := h.healer.Run(h.ctx, h.grant)
+		_, err := h.healer.Run(h.ctx, h.grant, nil)
 		done <- err
 	}()
 	testkit.Eventually(t, time.Minute, "the healer to wait for the stock row", func() bool {
@@ -399,7 +399,7 @@ func TestADebtIsNotMadeForASaleThatIsVoidedMeanwhile(t *testing.T) {
 	h.log(owes("one", 3, id("sale one")))
 	h.enlist()
 	racing := &voiding{Store: postgresStore(h), h: h}
-	report, err := healer.New(racing, healer.Options{}).Run(h.ctx, h.grant)
+	report, err := healer.New(racing, healer.Options{}).Run(h.ctx, h.grant, nil)
 	if err != nil || report.Semantic != 1 || report.Healed != 0 {
 		t.Errorf("report %+v, %v", report.Counts, err)
 	}

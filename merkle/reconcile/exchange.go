@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/veloxpos/reconciled/internal/velox"
+	"github.com/veloxpos/reconciled/lock"
 	"github.com/veloxpos/reconciled/merkle"
 )
 
@@ -86,7 +87,7 @@ func (r *round) pages(ctx context.Context, stage string, read readPage, spans []
 	var after *merkle.Key
 	for {
 		if r.stopped() {
-			return ErrStopped
+			return lock.ErrGaveWay
 		}
 		page, err := read(ctx, r.grant.Store, spans, after)
 		if err != nil {

@@ -2,8 +2,8 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,9 +19,6 @@ const deltas = 3
 // spansAtOnce bounds one pull request.
 const spansAtOnce = 256
 
-// ErrStopped: the round was asked to give way and did so at a page boundary.
-var ErrStopped = errors.New("round gave way")
-
 // Progress is where a round is, for a person who waits for it. Total is zero
 // while it is not known.
 type Progress struct {
@@ -31,8 +28,12 @@ type Progress struct {
 
 // Options of a round.
 type Options struct {
-	// Stop is asked at each page boundary; true ends the round there. May be nil.
+	// Stop is asked at each page boundary; true ends the round there, with
+	// lock.ErrGaveWay. May be nil.
 	Stop func() bool
+	// Earlier is the report of the part of this round that gave way before; its
+	// counts go on. May be nil.
+	Earlier *Report
 	// Progress is called as the round goes on. May be nil.
 	Progress func(Progress)
 }
@@ -64,9 +65,14 @@ func Run(ctx context.Context, store Store, peer Peer, grant lock.Grant, opts Opt
 		store: store, peer: peer, grant: grant, opts: opts,
 		report: Report{Pulled: map[Status]int{}, Pushed: map[Status]int{}, Exceptions: map[Status]int{}},
 	}
+	if e := opts.Earlier; e != nil {
+		maps.Copy(r.report.Pulled, e.Pulled)
+		maps.Copy(r.report.Pushed, e.Pushed)
+		r.report.Messages, r.report.Noted, r.report.Elapsed = e.Messages, e.Noted, e.Elapsed
+	}
 	began := time.Now()
 	err := r.run(ctx)
-	r.report.Elapsed = time.Since(began)
+	r.report.Elapsed += time.Since(began)
 	if err != nil {
 		r.report.Verdict, r.report.Reason = Unknown, err.Error()
 	}
@@ -213,7 +219,7 @@ func (r *round) walk(ctx context.Context) (merkle.Diff, error) {
 			return w.Diff(), err
 		}
 		if r.stopped() {
-			return merkle.Diff{}, ErrStopped
+			return merkle.Diff{}, lock.ErrGaveWay
 		}
 		r.progress("walk", uint64(r.report.Messages), 0)
 		answers, err := r.peer.Compare(ctx, r.grant.Store, questions)
