@@ -29,8 +29,8 @@ func TestI14KilledAnywhereTheNextStartResumes(t *testing.T) {
 		"store daemon":     {kill: func(context.Context) error { return c.Store.Kill() }, restart: c.Store.Start},
 		"central daemon":   {kill: func(context.Context) error { return c.Central.Kill() }, restart: c.Central.Start},
 		"redis":            {kill: func(context.Context) error { return c.Redis.Kill() }, restart: c.Redis.Start},
-		"store postgres":   {kill: func(context.Context) error { return c.Store.Server.Kill() }, restart: c.Store.Server.Start},
-		"central postgres": {kill: func(context.Context) error { return c.Central.Server.Kill() }, restart: c.Central.Server.Start},
+		"store postgres":   {kill: func(context.Context) error { return c.Store.Server.Kill() }, restart: restarted(c.Store)},
+		"central postgres": {kill: func(context.Context) error { return c.Central.Server.Kill() }, restart: restarted(c.Central)},
 	}
 	order := []string{"store daemon", "central daemon", "redis", "store postgres", "central postgres"}
 	for i := range kills {
@@ -62,6 +62,15 @@ func TestI14KilledAnywhereTheNextStartResumes(t *testing.T) {
 	}
 	settle(c)
 	c.wantSame()
+}
+
+// restarted starts a node's Postgres again and forgets the connections to the one
+// that was killed.
+func restarted(n *stage.Node) func(context.Context) error {
+	return func(ctx context.Context) error {
+		defer n.Owner.Reset()
+		return n.Server.Start(ctx)
+	}
 }
 
 // settle makes rounds and heals until both sides agree, as the schedules would.

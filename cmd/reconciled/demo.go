@@ -1,7 +1,15 @@
 package main
 
-import "errors"
+import (
+	"github.com/veloxpos/reconciled/internal/demo"
+)
 
-type demoCommand struct{}
+// demoCommand is `reconciled demo`.
+type demoCommand struct {
+	Once bool `help:"End after the table: exit 0 only if every expectation held."`
+}
 
-func (demoCommand) Run(*deps) error { return errors.New("later") }
+// Run plays the demo.
+func (k demoCommand) Run(d *deps) error {
+	return demo.Run(d.ctx, demo.Options{Once: k.Once, Out: d.stdout})
+}

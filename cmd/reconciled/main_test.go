@@ -158,7 +158,7 @@ func (c *chain) wantSame() {
 			c.Fatal(err)
 		}
 		if diff := fleet.Diff(fleet.Fold(events, c.shop.Reference()), got); len(diff) > 0 {
-			c.Errorf("%s's read model differs from the fold of its log in %d places, first %.5q", node.Name, len(diff), diff)
+			c.Errorf("%s's read model differs from the fold of its log in %d places, first %q", node.Name, len(diff), diff[:min(5, len(diff))])
 		}
 	}
 	if len(logs["store"]) != len(logs["central"]) {

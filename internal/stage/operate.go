@@ -58,14 +58,17 @@ func (n *Node) Await(ctx context.Context, task string, full bool, follow func(ht
 	}
 }
 
-// Report reads a run's report as T.
-func Report[T any](run httpapi.Run) (report T, err error) {
+// ReadReport reads a run's report.
+func ReadReport(run httpapi.Run, into any) error {
 	text, err := json.Marshal(run.Report)
 	if err == nil {
-		err = json.Unmarshal(text, &report)
+		err = json.Unmarshal(text, into)
 	}
 	if err != nil {
-		return report, fmt.Errorf("read report of run %s: %w", run.ID, err)
+		return fmt.Errorf("read report of run %s: %w", run.ID, err)
 	}
-	return report, nil
+	return nil
 }
+
+// Report is ReadReport as a value.
+func Report[T any](run httpapi.Run) (report T, err error) { return report, ReadReport(run, &report) }

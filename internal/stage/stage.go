@@ -32,7 +32,8 @@ type Options struct {
 	// Schedule of both daemons by task, for example "heal": "@every 2s"; a task
 	// that is not named runs at start and then hourly.
 	Schedule map[string]string
-	// Grace that a fresh event has before it is healed natively.
+	// Grace that a fresh event has before it is healed natively; next to none when
+	// zero, since no POS backend runs on a stage.
 	Grace time.Duration
 	Log   io.Writer // of the daemons; may be nil
 }
@@ -64,8 +65,9 @@ type Node struct {
 }
 
 const (
-	database   = "velox"
-	adminToken = "demo-admin-token"
+	database = "velox"
+	// AdminToken opens both daemons' API.
+	AdminToken = "demo-admin-token"
 	// StoreToken is the store's, between it and central.
 	StoreToken = "demo-store-token"
 )
@@ -75,6 +77,9 @@ const (
 func New(ctx context.Context, opts Options) (_ *Stage, err error) {
 	if opts.Log == nil {
 		opts.Log = io.Discard
+	}
+	if opts.Grace == 0 {
+		opts.Grace = time.Millisecond
 	}
 	s := &Stage{opts: opts, ports: map[int]bool{}}
 	defer func() {
@@ -160,7 +165,7 @@ func (s *Stage) Daemon(n *Node, name string, more map[string]any) (process *Proc
 	c := map[string]any{
 		"database": map[string]any{"url": n.Server.URL("reconciled_runtime", database), "migrate_url": n.Server.URL("reconciled_migrator", database)},
 		"redis":    map[string]any{"url": n.redis},
-		"api":      map[string]any{"listen": listen, "token": adminToken},
+		"api":      map[string]any{"listen": listen, "token": AdminToken},
 		"schedule": schedule,
 		"heal":     map[string]any{"grace": s.opts.Grace.String()},
 	}
@@ -221,7 +226,7 @@ func (n *Node) request(ctx context.Context, method, url string, body, into any) 
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)
 	}
-	request.Header.Set("Authorization", "Bearer "+adminToken)
+	request.Header.Set("Authorization", "Bearer "+AdminToken)
 	request.Header.Set("Content-Type", "application/json")
 	response, err := n.client.Do(request)
 	if err != nil {

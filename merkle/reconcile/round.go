@@ -44,8 +44,11 @@ type Report struct {
 	// Reason says why the verdict is unknown, in words.
 	Reason string `json:"reason,omitempty"`
 
-	Here  Root `json:"here"`
+	Here  Root `json:"here"` // of the whole trees
 	There Root `json:"there"`
+	// Agreed is the root with the exceptions left out, which an equal check found
+	// the same on both sides; zero when there was none.
+	Agreed Root `json:"agreed"`
 
 	Messages   int            `json:"messages"` // of checks and walks
 	Pulled     map[Status]int `json:"pulled,omitempty"`
@@ -152,6 +155,7 @@ func (r *round) check(ctx context.Context) (from uuid.UUID, equal bool, err erro
 		if !reply.Equal || reply.Root != request.Root {
 			return reply.Installation, false, nil
 		}
+		r.report.Agreed = request.Root
 		clear(r.report.Exceptions)
 		for _, e := range request.Exceptions {
 			r.report.Exceptions[e.Kind]++
