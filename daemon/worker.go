@@ -77,12 +77,16 @@ func newWorker(d *Daemon, store uuid.UUID) *worker {
 	return &worker{daemon: d, store: store, arrived: make(chan struct{}, 1)}
 }
 
-// submit queues a task, unless it waits already: then that order is returned.
+// submit queues a task, unless it waits already: then that order is returned. A
+// request makes it its own, so that whoever asked finds its run.
 func (w *worker) submit(task *Task, trigger string) *order {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, o := range w.waiting {
 		if o.task == task {
+			if trigger == ByAPI {
+				o.run.Trigger = ByAPI
+			}
 			return o
 		}
 	}

@@ -95,14 +95,21 @@ func (c *chain) insert(node *stage.Node, events []velox.Event, o fleet.InsertOpt
 	}
 }
 
-// plant spoils a node's rows.
-func (c *chain) plant(node *stage.Node, side fleet.Side, faults ...fleet.RowFault) {
+// super opens a node's database as a superuser, who sees the daemon's schema too.
+func (c *chain) super(node *stage.Node) *pgxpool.Pool {
 	c.Helper()
-	super, err := pgxpool.New(c.Context(), node.Server.URL("postgres", "velox"))
+	pool, err := pgxpool.New(c.Context(), node.Server.URL("postgres", "velox"))
 	if err != nil {
 		c.Fatal(err)
 	}
-	defer super.Close()
+	c.Cleanup(pool.Close)
+	return pool
+}
+
+// plant spoils a node's rows.
+func (c *chain) plant(node *stage.Node, side fleet.Side, faults ...fleet.RowFault) {
+	c.Helper()
+	super := c.super(node)
 	for _, fault := range faults {
 		if _, err := fault.Plant(c.Context(), super, side, shopID); err != nil {
 			c.Fatalf("%s: %v", fault.Name, err)
@@ -145,7 +152,8 @@ func (c *chain) wantSame() {
 	c.Helper()
 	logs := map[string]map[uuid.UUID]string{}
 	for _, node := range []*stage.Node{c.Store, c.Central} {
-		events, err := fleet.Read(c.Context(), node.Owner, shopID)
+		super := c.super(node)
+		events, err := fleet.Read(c.Context(), super, shopID)
 		if err != nil {
 			c.Fatal(err)
 		}
@@ -153,7 +161,7 @@ func (c *chain) wantSame() {
 		for _, e := range events {
 			logs[node.Name][e.ID] = string(e.Said())
 		}
-		got, err := fleet.Load(c.Context(), node.Owner, shopID)
+		got, err := fleet.Load(c.Context(), super, shopID)
 		if err != nil {
 			c.Fatal(err)
 		}

@@ -151,7 +151,7 @@ func (d *demo) planted(name string, expect fleet.Expect) {
 	}
 	f.planted = max(f.planted, min(1, len(expect.Health)))
 	d.faults = append(d.faults, f)
-	d.out.line("  %-46s %4d", name, f.planted)
+	d.out.line("  %-56s %4d", name, f.planted)
 }
 
 // fill stores a side's events as its backend left them, with their rows.

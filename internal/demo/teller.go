@@ -68,15 +68,15 @@ func (t *teller) progressDone() {
 func (d *demo) table() bool {
 	d.out.scene("What was planted, and what became of it")
 	met := true
-	rule := strings.Repeat("─", 118)
-	d.out.line("  %-46s %8s  %-24s %-30s", "fault", "planted", "found", "healed, or named")
+	rule := strings.Repeat("─", 128)
+	d.out.line("  %-56s %8s  %-24s %-30s", "fault", "planted", "found", "healed, or named")
 	d.out.line("  %s", rule)
 	for _, f := range d.faults {
 		mark := "✓"
 		if len(f.problems) > 0 {
 			mark, met = "✗", false
 		}
-		d.out.line("  %-46s %8d  %-24s %-30s %s", f.name, f.planted, f.found, f.outcome, mark)
+		d.out.line("  %-56s %8d  %-24s %-30s %s", f.name, f.planted, f.found, f.outcome, mark)
 		for _, problem := range f.problems {
 			d.out.line("      %s", problem)
 		}

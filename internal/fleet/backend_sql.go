@@ -131,7 +131,8 @@ const (
 )
 
 // readyItemsSQL are the items of sales that have none yet and whose products are
-// all there.
+// all there. When all events are projected at once, a sale whose session is not
+// there is left as the backend leaves it after its retries: without rows.
 const readyItemsSQL = `sale AS (
 		SELECT DISTINCT ON (1) uid(body, sale_id) AS sale, at(body, sold_at) AS sold_at, coalesce(uid(c, customer_id), uid(body, customer_id)) AS buyer,
 			` + placeSQL + ` AS place, c, e.*
@@ -146,7 +147,8 @@ const readyItemsSQL = `sale AS (
 		FROM sale, jsonb_array_elements(body->'items') AS item),
 	ready AS MATERIALIZED (
 		SELECT * FROM sale s WHERE NOT EXISTS (SELECT FROM line l
-			WHERE l.sale = s.sale AND NOT EXISTS (SELECT FROM products p WHERE p.id = l.product AND p.store_id = $1)))`
+			WHERE l.sale = s.sale AND NOT EXISTS (SELECT FROM products p WHERE p.id = l.product AND p.store_id = $1))
+		AND ($2::uuid[] IS NOT NULL OR uid(body, cash_session_id) IS NULL OR EXISTS (SELECT FROM cash_sessions k WHERE k.id = uid(body, cash_session_id))))`
 
 const projectSales = `WITH READY_ITEMS,
 	fresh AS MATERIALIZED (

@@ -33,14 +33,30 @@ func healable(events []velox.Event) []uuid.UUID {
 	}))
 }
 
-// Outage keeps n events in a row, from the middle of the log, from a side.
+// window finds n events in a row that no other fault has touched: from the middle
+// of the log on, else from its beginning.
+func (d *Sides) window(n int) ([]velox.Event, error) {
+	for _, from := range []int{max(0, len(d.log)-n) / 2, 0} {
+		whole := 0
+		for i := from; i < len(d.log); i++ {
+			if whole++; d.touched[d.log[i].ID] {
+				whole = 0
+			}
+			if whole == n {
+				return d.log[i+1-n : i+1], nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("the log of %d events has no %d in a row that are untouched", len(d.log), n)
+}
+
+// Outage keeps n events in a row, from around the middle of the log, from a side.
 func Outage(side Side, n int) LogFault {
 	return LogFault{fmt.Sprintf("an outage: %d events in a row never reached %s", n, side), func(d *Sides) (Expect, error) {
-		if n > len(d.log) {
-			return Expect{}, fmt.Errorf("the log has %d events", len(d.log))
+		lost, err := d.window(n)
+		if err != nil {
+			return Expect{}, err
 		}
-		from := (len(d.log) - n) / 2
-		lost := slices.DeleteFunc(slices.Clone(d.log[from:from+n]), func(e velox.Event) bool { return d.touched[e.ID] })
 		d.drop(side, ids(lost))
 		return Expect{Side: side, Fetched: ids(lost), Healed: healable(lost)}, nil
 	}}
@@ -71,7 +87,10 @@ func (d *Sides) one(fits func(velox.Event) bool) (velox.Event, error) {
 // hash stays, and betrays which copy is the true one.
 func Altered(side Side) LogFault {
 	return LogFault{"one event says something else at " + string(side), func(d *Sides) (Expect, error) {
-		e, err := d.one(func(e velox.Event) bool { return e.Type == velox.StockAdjusted && e.Device != velox.ServerDevice })
+		plain, _ := d.shop.plainProduct() // the one that other faults sell must keep its stock
+		e, err := d.one(func(e velox.Event) bool {
+			return e.Type == velox.StockAdjusted && e.Device != velox.ServerDevice && member(e.Delta, "product_id") != plain.id.String()
+		})
 		if err != nil {
 			return Expect{}, err
 		}

@@ -109,18 +109,29 @@ func joined(names []string) string {
 }
 
 // Read returns a store's events as the database holds them, by created_at and id.
+// Where the caller may see the daemon's schema, an event whose content was given
+// back has it as Restored.
 func Read(ctx context.Context, db Conn, store velox.StoreID) ([]velox.Event, error) {
+	var restored bool
+	err := db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'reconciled' AND has_schema_privilege(oid, 'USAGE'))`).Scan(&restored)
+	if err != nil {
+		return nil, fmt.Errorf("look for the daemon's schema: %w", err)
+	}
+	said := "NULL::jsonb"
+	if restored {
+		said = "(SELECT said FROM reconciled.said s WHERE s.event_id = e.event_id)"
+	}
 	rows, err := db.Query(ctx, `SELECT event_id, store_id, device_id, seq, type, version,
 			floor(extract(epoch FROM created_at) * 1000)::bigint, actor_user_id, coalesce(actor_role, ''),
-			payload, delta_payload, vector_clock, causal_dependencies, conflict_status, coalesce(full_payload_hash, ''), request_id
-		FROM events WHERE store_id = $1 ORDER BY created_at, event_id`, store)
+			payload, delta_payload, `+said+`, vector_clock, causal_dependencies, conflict_status, coalesce(full_payload_hash, ''), request_id
+		FROM events e WHERE store_id = $1 ORDER BY created_at, event_id`, store)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
 	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (velox.Event, error) {
 		var e velox.Event
 		err := row.Scan(&e.ID, &e.Store, &e.Device, &e.Seq, &e.Type, &e.Version, &e.CreatedAt, &e.Actor, &e.ActorRole,
-			&e.Payload, &e.Delta, &e.VectorClock, &e.Causal, &e.ConflictStatus, &e.Hash, &e.RequestID)
+			&e.Payload, &e.Delta, &e.Restored, &e.VectorClock, &e.Causal, &e.ConflictStatus, &e.Hash, &e.RequestID)
 		return e, err
 	})
 	if err != nil {
