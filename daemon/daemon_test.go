@@ -219,6 +219,53 @@ func TestALongTaskGivesWayAndGoesOnAsTheSameRun(t *testing.T) {
 	}
 }
 
+func TestTwoLongTasksDoNotGiveWayToEachOtherForEver(t *testing.T) {
+	var pages atomic.Int64
+	long := func(name string) *Task {
+		return onDemand(name, func(_ context.Context, _ lock.Grant, h Handle) (Result, error) {
+			done, _ := h.Earlier.(int)
+			for ; done < 5; done++ {
+				if h.Stop() {
+					return Result{Report: done}, lock.ErrGaveWay
+				}
+				pages.Add(1)
+			}
+			return Result{Verdict: "done"}, nil
+		})
+	}
+	gate := make(chan struct{})
+	r := start(t, long("a"), long("b"), onDemand("gate", func(context.Context, lock.Grant, Handle) (Result, error) { <-gate; return Result{}, nil }))
+	if _, err := r.Start(t.Context(), "gate", shop); err != nil {
+		t.Fatal(err)
+	}
+	w := r.worker(shop)
+	a, b := w.submit(r.task("a"), ByAPI), w.submit(r.task("b"), ByAPI)
+	close(gate)
+	for _, o := range []*order{a, b} {
+		if run := r.await(t, o.run.ID); run.Verdict != "done" {
+			t.Errorf("%+v", run)
+		}
+	}
+	if n := pages.Load(); n != 10 {
+		t.Errorf("the two tasks worked %d pages, want 10", n)
+	}
+}
+
+func TestARequestForWhatIsUnderWayIsToldItsRun(t *testing.T) {
+	gate := make(chan struct{})
+	r := start(t, onDemand("duty", func(context.Context, lock.Grant, Handle) (Result, error) { <-gate; return Result{}, nil }))
+	id, err := r.Start(t.Context(), "duty", shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Start(t.Context(), "duty", shop)
+	var held *httpapi.HeldError
+	if !errors.As(err, &held) || held.Run != id {
+		t.Errorf("%v, want LockHeld by run %s", err, id)
+	}
+	close(gate)
+}
+
 func TestAStopEndsTheTaskAtItsPageAndReleasesTheLock(t *testing.T) {
 	begun := make(chan struct{})
 	r := start(t, onDemand("long", func(ctx context.Context, _ lock.Grant, h Handle) (Result, error) {

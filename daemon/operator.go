@@ -32,6 +32,9 @@ func (d *Daemon) Start(ctx context.Context, name string, store uuid.UUID) (uuid.
 	if d.isStopping() {
 		return uuid.Nil, httpapi.ErrStopping
 	}
+	if current := w.busy(); current != nil && current.task == task {
+		return uuid.Nil, d.heldBy(current)
+	}
 	o := w.submit(task, ByAPI)
 	patient := time.NewTimer(patience)
 	defer patient.Stop()
@@ -48,11 +51,16 @@ func (d *Daemon) Start(ctx context.Context, name string, store uuid.UUID) (uuid.
 		<-o.began
 		return o.run.ID, asHeld(o.refused)
 	}
-	held := &httpapi.HeldError{Holder: d.opts.Owner, RetryAfter: time.Minute}
-	if current := w.busy(); current != nil {
+	return uuid.Nil, d.heldBy(w.busy())
+}
+
+// heldBy says that this daemon itself is at work on the store.
+func (d *Daemon) heldBy(current *order) error {
+	held := &httpapi.HeldError{Holder: d.opts.Owner, RetryAfter: 5 * time.Second}
+	if current != nil {
 		held.Holder, held.Run = fmt.Sprintf("%s (%s)", d.opts.Owner, current.task.Name), current.run.ID
 	}
-	return uuid.Nil, held
+	return held
 }
 
 func asHeld(err error) error {

@@ -26,7 +26,8 @@ type order struct {
 	once    sync.Once
 	refused error
 
-	earlier any // report of the part that gave way; the worker's alone
+	earlier any  // report of the part that gave way; the worker's alone
+	paused  bool // it has given way and waits to go on
 
 	mu       sync.Mutex
 	progress any
@@ -144,16 +145,17 @@ func (w *worker) next() *order {
 	return w.current
 }
 
-// turn is how long a task works before it gives way to another's schedule. A
-// request need not wait for it.
+// turn is how long a task works before it gives way to others that wait. A new
+// request does not wait for it; one that has given way itself does, or two would
+// give way to each other for ever.
 const turn = 15 * time.Second
 
-// wanted reports whether the task that began at since should give way.
+// wanted reports whether the task that began its turn at since should give way.
 func (w *worker) wanted(since time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, o := range w.waiting {
-		if o.run.Trigger == ByAPI || time.Since(since) > turn {
+		if (o.run.Trigger == ByAPI && !o.paused) || time.Since(since) > turn {
 			return true
 		}
 	}
@@ -231,6 +233,7 @@ func (w *worker) execute(ctx context.Context, o *order) {
 func (w *worker) putBack(o *order) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	o.paused = true
 	w.waiting = append(w.waiting, o)
 }
 

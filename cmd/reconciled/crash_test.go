@@ -80,6 +80,9 @@ func settle(c *chain) {
 		ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
 		defer cancel()
 		run, err := c.Store.Await(ctx, "auto-reconcile", false, nil)
+		if err != nil || run.State != "succeeded" {
+			c.Logf("not yet: %s %s %v", run.State, run.Error, err)
+		}
 		return err == nil && run.State == "succeeded"
 	})
 	for _, node := range []*stage.Node{c.Central, c.Store} {

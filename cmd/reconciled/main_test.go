@@ -137,7 +137,8 @@ func (c *chain) must(node *stage.Node, task string, full bool) httpapi.Run {
 	for {
 		run, err := node.Await(ctx, task, full, nil)
 		if status := new(stage.StatusError); errors.As(err, &status) && status.Status == http.StatusConflict && ctx.Err() == nil {
-			continue // each request waits by itself
+			<-time.After(100 * time.Millisecond) // less than its Retry-After: a test is impatient
+			continue
 		}
 		if err != nil || run.State != "succeeded" {
 			c.Fatalf("%s at %s: %+v, %v\n%s", task, node.Name, run, err, node.Output())

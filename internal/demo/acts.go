@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/veloxpos/reconciled/healer"
 	"github.com/veloxpos/reconciled/internal/fleet"
@@ -82,7 +83,10 @@ func (d *demo) await(ctx context.Context, node *stage.Node, task string, full bo
 	for {
 		run, err := node.Await(ctx, task, full, follow)
 		if status := new(stage.StatusError); errors.As(err, &status) && status.Status == http.StatusConflict && ctx.Err() == nil {
-			d.out.line("  %s is busy with a duty of its own (LockHeld); asking again", node.Name)
+			select { // busy with a duty of its own
+			case <-time.After(500 * time.Millisecond):
+			case <-ctx.Done():
+			}
 			continue
 		}
 		d.out.progressDone()

@@ -113,7 +113,8 @@ func joined(names []string) string {
 // back has it as Restored.
 func Read(ctx context.Context, db Conn, store velox.StoreID) ([]velox.Event, error) {
 	var restored bool
-	err := db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'reconciled' AND has_schema_privilege(oid, 'USAGE'))`).Scan(&restored)
+	err := db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'reconciled' AND c.relname = 'said' AND has_schema_privilege(n.oid, 'USAGE'))`).Scan(&restored)
 	if err != nil {
 		return nil, fmt.Errorf("look for the daemon's schema: %w", err)
 	}

@@ -137,6 +137,13 @@ var required = map[velox.Type][]string{
 	velox.DebtPaymentAdded: {"payment_id", "debt_id"},
 }
 
+// quantity is a member without which a stock event says nothing. A copy that last
+// write wins has given another type's payload lacks it; as 0 it would take the
+// true event's movement id with nothing in it.
+var quantity = map[velox.Type]string{
+	velox.StockReceived: "qty", velox.StockAdjusted: "qty_delta", velox.StockDeltaApplied: "qty_delta",
+}
+
 var optional = []string{"variant_id", "sale_id", "cash_session_id", "customer_id", "voided_by_user_id"}
 
 func (f *folding) decode(e *velox.Event) {
@@ -148,6 +155,9 @@ func (f *folding) decode(e *velox.Event) {
 	sound := true
 	for _, name := range required[e.Type] {
 		sound = sound && content.id(name) != ""
+	}
+	if name, counts := quantity[e.Type]; counts {
+		sound = sound && len(content[name]) > 0
 	}
 	for _, name := range optional {
 		sound = sound && (content.text(name) == "" || content.id(name) != "")

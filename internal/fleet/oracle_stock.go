@@ -108,11 +108,11 @@ func (f *folding) sessions() {
 // stockEvents folds the movements that have ids of their own.
 func (f *folding) stockEvents() {
 	for _, e := range f.of(velox.StockReceived, velox.StockAdjusted, velox.StockDeltaApplied) {
+		movement, qty := "adjust", "qty_delta"
 		if e.Type == velox.StockReceived {
-			f.stockEvent(e, "received", e.number("qty"))
-		} else {
-			f.stockEvent(e, "adjust", e.number("qty_delta"))
+			movement, qty = "received", "qty"
 		}
+		f.stockEvent(e, movement, e.number(qty))
 	}
 }
 
