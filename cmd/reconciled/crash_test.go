@@ -76,22 +76,17 @@ func restarted(n *stage.Node) func(context.Context) error {
 // settle makes rounds and heals until both sides agree, as the schedules would.
 func settle(c *chain) {
 	c.Helper()
-	testkit.Eventually(c, 3*time.Minute, "both sides agree again", func() bool {
-		ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
-		defer cancel()
-		run, err := c.Store.Await(ctx, "auto-reconcile", false, nil)
-		if err != nil || run.State != "succeeded" {
-			c.Logf("not yet: %s %s %v", run.State, run.Error, err)
-		}
-		return err == nil && run.State == "succeeded"
-	})
-	for _, node := range []*stage.Node{c.Central, c.Store} {
-		testkit.Eventually(c, 2*time.Minute, node.Name+" heals", func() bool {
+	ended := func(node *stage.Node, task string, full bool) func() bool {
+		return func() bool {
 			ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
 			defer cancel()
-			run, err := node.Await(ctx, "heal", true, nil)
+			run, err := node.Await(ctx, task, full, nil)
 			return err == nil && run.State == "succeeded"
-		})
+		}
+	}
+	testkit.Eventually(c, 3*time.Minute, "both sides agree again", ended(c.Store, "auto-reconcile", false))
+	for _, node := range []*stage.Node{c.Central, c.Store} {
+		testkit.Eventually(c, 2*time.Minute, node.Name+" heals", ended(node, "heal", true))
 	}
 }
 
