@@ -199,6 +199,9 @@ func (d *Daemon) isStopping() bool {
 	}
 }
 
+// measureTimeout is more than a probe of a silent central takes.
+const measureTimeout = 20 * time.Second
+
 // ended lets the monitor look again at a store that a run has just changed, and at
 // one whose snapshot another daemon takes.
 func (d *Daemon) ended(store uuid.UUID, run postgres.Run, changed bool) {
@@ -207,7 +210,7 @@ func (d *Daemon) ended(store uuid.UUID, run postgres.Run, changed bool) {
 	}
 	d.monitor.note(store, run)
 	if changed && run.Task != TaskSnapshot || run.State == "held" && run.Task == TaskSnapshot {
-		ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), measureTimeout)
 		defer cancel()
 		if _, err := d.monitor.Measure(ctx, store); err != nil && !errors.Is(err, context.Canceled) {
 			d.logger.Warn("health not measured", zap.Stringer("store", store), zap.Error(err))

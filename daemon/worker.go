@@ -246,6 +246,8 @@ func (w *worker) finish(ctx context.Context, o *order, result Result, err error,
 		o.run.State = "succeeded"
 	case errors.Is(err, lock.ErrHeld):
 		o.run.State = "held"
+	case errors.Is(err, lock.ErrLost): // its context was cancelled, but that is no stop
+		o.run.State = "failed"
 	case errors.Is(err, lock.ErrGaveWay), errors.Is(err, context.Canceled):
 		o.run.State = "interrupted"
 	default:

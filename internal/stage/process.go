@@ -55,6 +55,9 @@ func (p *Process) Launch() error {
 	return nil
 }
 
+// Setenv adds a variable to the next start's environment.
+func (p *Process) Setenv(name, value string) { p.env = append(p.env, name+"="+value) }
+
 // AwaitReady waits until the process answers, or says how it ended.
 func (p *Process) AwaitReady(ctx context.Context) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
