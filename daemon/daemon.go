@@ -117,7 +117,9 @@ func (d *Daemon) Serve(ctx context.Context) error {
 		return err
 	}
 	schedule.Schedule(cron.Every(time.Minute), cron.FuncJob(func() {
-		if err := d.discover(working, begin); err != nil {
+		listing, cancel := context.WithTimeout(working, time.Minute)
+		defer cancel()
+		if err := d.discover(listing, begin); err != nil {
 			d.logger.Error("stores not listed", zap.Error(err))
 		}
 	}))
@@ -125,15 +127,19 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	schedule.Schedule(cron.Every(time.Second), cron.FuncJob(func() { d.beat.Store(time.Now().Unix()) }))
 	schedule.Start()
 	stopWatchdog := d.watchdog()
+	notify("READY=1\nSTATUS=serving")
 	d.logger.Info("daemon started", zap.Int("stores", len(d.Stores())), zap.String("owner", d.opts.Owner))
 
 	<-ctx.Done()
 	d.logger.Info("daemon stopping", zap.NamedError("cause", context.Cause(ctx)))
 	d.stop()
 	notify("STOPPING=1")
-	<-schedule.Stop().Done()
 	ended := make(chan struct{})
-	go func() { workers.Wait(); close(ended) }()
+	go func() {
+		<-schedule.Stop().Done()
+		workers.Wait()
+		close(ended)
+	}()
 	select {
 	case <-ended:
 	case <-time.After(d.opts.Drain):

@@ -48,8 +48,14 @@ func (d *Daemon) Start(ctx context.Context, name string, store uuid.UUID) (uuid.
 	case <-patient.C:
 	}
 	if !w.withdraw(o) { // it is being begun at this moment
-		<-o.began
-		return o.run.ID, asHeld(o.refused)
+		select {
+		case <-o.began:
+			return o.run.ID, asHeld(o.refused)
+		case <-ctx.Done():
+			return uuid.Nil, context.Cause(ctx)
+		case <-d.stopping:
+			return uuid.Nil, httpapi.ErrStopping
+		}
 	}
 	return uuid.Nil, d.heldBy(w.busy())
 }

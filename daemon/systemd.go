@@ -12,9 +12,6 @@ import (
 // notify tells systemd, if it listens. There is nobody to tell of a failure.
 func notify(state string) { _, _ = systemd.SdNotify(false, state) }
 
-// Started tells systemd that the service answers; call it once it does.
-func (d *Daemon) Started() { notify("READY=1\nSTATUS=serving") }
-
 // staleBeat is how old the scheduler's heartbeat may be for the watchdog to be
 // fed: a wedged scheduler is restarted, as no process looks more alive.
 const staleBeat = 15 * time.Second

@@ -28,6 +28,8 @@ type order struct {
 
 	earlier any  // report of the part that gave way; the worker's alone
 	paused  bool // it has given way and waits to go on
+	asked   int  // requests that wait for it to begin
+	own     bool // no schedule or start wants it, only requests
 
 	mu       sync.Mutex
 	progress any
@@ -87,6 +89,9 @@ func (w *worker) submit(task *Task, trigger string) *order {
 		if o.task == task {
 			if trigger == ByAPI {
 				o.run.Trigger = ByAPI
+				o.asked++
+			} else {
+				o.own = false
 			}
 			return o
 		}
@@ -94,6 +99,9 @@ func (w *worker) submit(task *Task, trigger string) *order {
 	o := &order{task: task, began: make(chan struct{}), run: postgres.Run{
 		ID: uuid.Must(uuid.NewV7()), Task: task.Name, Store: w.store, Trigger: trigger, State: "running",
 	}}
+	if trigger == ByAPI {
+		o.asked, o.own = 1, true
+	}
 	w.waiting = append(w.waiting, o)
 	select {
 	case w.arrived <- struct{}{}:
@@ -102,13 +110,17 @@ func (w *worker) submit(task *Task, trigger string) *order {
 	return o
 }
 
-// withdraw takes an order back that has not begun; false when it has.
+// withdraw takes a request's order back if it has not begun, and nobody else wants
+// it; false when it is being begun.
 func (w *worker) withdraw(o *order) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	o.asked--
 	for i, other := range w.waiting {
 		if other == o {
-			w.waiting = append(w.waiting[:i], w.waiting[i+1:]...)
+			if o.own && o.asked == 0 {
+				w.waiting = append(w.waiting[:i], w.waiting[i+1:]...)
+			}
 			return true
 		}
 	}
@@ -172,16 +184,17 @@ func (w *worker) loop(ctx context.Context) {
 			return
 		case <-w.arrived:
 		}
-		for o := w.next(); o != nil; o = w.next() {
-			if w.daemon.isStopping() {
+		for w.daemon.slots.enter(ctx) { // first a slot, then an order: nobody waits for a popped one
+			o := w.next()
+			if o != nil && w.daemon.isStopping() {
 				o.begin(httpapi.ErrStopping)
-				continue
+			} else if o != nil {
+				w.execute(ctx, o)
 			}
-			if !w.daemon.slots.enter(ctx) {
-				return
-			}
-			w.execute(ctx, o)
 			w.daemon.slots.leave()
+			if o == nil {
+				break
+			}
 		}
 	}
 }

@@ -55,7 +55,10 @@ func (l *Locker) Do(ctx context.Context, req Request, work func(context.Context,
 
 	grant := Grant{Store: req.Store, Run: req.Run, Token: newToken(), Degraded: degraded}
 	asked := now()
-	if grant.Epoch, err = l.fence.Grant(ctx, req, grant.Token, l.opts.TTL); err != nil {
+	asking, cancel := context.WithTimeout(ctx, l.opts.TTL)
+	grant.Epoch, err = l.fence.Grant(asking, req, grant.Token, l.opts.TTL)
+	cancel()
+	if err != nil {
 		return fmt.Errorf("take fence of store %s: %w", req.Store, err)
 	}
 	defer l.detached(ctx, func(ctx context.Context) error { return l.fence.Release(ctx, grant) })

@@ -122,7 +122,7 @@ func exitCode(err error, stderr io.Writer) int {
 	switch {
 	case errors.Is(err, lock.ErrHeld), errors.As(err, &heldAPI):
 		return exitHeld
-	case errors.Is(err, config.ErrInvalid), errors.Is(err, errUnfit), errors.Is(err, postgres.ErrSchemaVersion):
+	case errors.Is(err, config.ErrInvalid), errors.Is(err, errUnfit), errors.Is(err, postgres.ErrSchemaVersion), errors.Is(err, postgres.ErrCapture):
 		return exitConfig
 	default:
 		return exitTrouble

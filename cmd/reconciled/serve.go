@@ -70,7 +70,6 @@ func serve(d *deps, mode config.Mode) error {
 		all.Go(func() error { return server.serve(ctx) })
 		logger.Info("listening", zap.String("for", server.name), zap.Stringer("address", server.listener.Addr()))
 	}
-	process.Started()
 	return all.Wait()
 }
 

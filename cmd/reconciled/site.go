@@ -83,7 +83,10 @@ func (s *site) checkDatabase(ctx context.Context) error {
 		}
 		return fmt.Errorf("%w:\n%s", errUnfit, strings.Join(lines, "\n"))
 	}
-	return s.db.CheckVersion(ctx)
+	if err := s.db.CheckVersion(ctx); err != nil {
+		return err
+	}
+	return s.db.CheckCapture(ctx)
 }
 
 func (s *site) openLock() error {
@@ -96,6 +99,7 @@ func (s *site) openLock() error {
 		options.ContextTimeoutEnabled = true
 		options.MaxRetries = 1
 		options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		redis.SetLogger(silent{}) // what goes wrong comes back as an error, and is logged once
 		client := redis.NewClient(options)
 		s.cleanups = append(s.cleanups, func() { _ = client.Close() })
 		front = lock.NewRedis(client)
@@ -105,6 +109,11 @@ func (s *site) openLock() error {
 	})
 	return nil
 }
+
+// silent is a logger that says nothing.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // openClient makes the client that the store's rounds talk through.
 func (s *site) openClient(ctx context.Context) error {

@@ -65,7 +65,11 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	opts.Timeout = orDefault(opts.Timeout, time.Minute)
 	opts.RetryDelay = orDefault(opts.RetryDelay, 200*time.Millisecond)
 	opts.BreakerDelay = orDefault(opts.BreakerDelay, time.Minute)
-	c := &Client{base: base, opts: opts, http: &http.Client{Transport: opts.Transport, Timeout: opts.Timeout}}
+	c := &Client{base: base, opts: opts, http: &http.Client{
+		Transport: opts.Transport, Timeout: opts.Timeout,
+		// A redirect would take the token and the events elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 	c.breaker = circuitbreaker.NewBuilder[[]byte]().
 		HandleIf(func(_ []byte, err error) bool { return isCentralsFault(err) }).
 		WithFailureThreshold(breakerFailures).WithDelay(opts.BreakerDelay).WithJitterFactor(0.1).Build()

@@ -34,8 +34,13 @@ type line struct {
 	RequestID      uuid.NullUUID `json:"request_id"`
 }
 
-// maxEvents bounds a page on the wire.
-const maxEvents = 500
+// Bounds of a page on the wire. An event whose content is larger goes without it,
+// and is refused for that by whoever receives it: one event must not hold up the
+// others.
+const (
+	maxEvents = 500
+	maxSaid   = 8 << 20
+)
 
 // writePage writes events as zstd NDJSON.
 func writePage(w io.Writer, events []velox.Event) error {
@@ -47,10 +52,14 @@ func writePage(w io.Writer, events []velox.Event) error {
 	lines.SetEscapeHTML(false)
 	for i := range events {
 		e := &events[i]
+		said := string(e.Said())
+		if len(said) > maxSaid {
+			said = ""
+		}
 		if err := lines.Encode(line{
 			ID: e.ID, Store: e.Store, Device: e.Device, Seq: e.Seq, Type: e.Type, Version: e.Version,
 			CreatedAt: e.CreatedAt, Actor: e.Actor, ActorRole: e.ActorRole,
-			Said: string(e.Said()), VectorClock: string(e.VectorClock), Causal: e.Causal,
+			Said: said, VectorClock: string(e.VectorClock), Causal: e.Causal,
 			ConflictStatus: e.ConflictStatus, Hash: e.Hash, RequestID: e.RequestID,
 		}); err != nil {
 			return errors.Join(fmt.Errorf("write event %s: %w", e.ID, err), z.Close())

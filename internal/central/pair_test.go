@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,18 @@ func event(i int, typ velox.Type, payload string) velox.Event {
 		Type: typ, Version: 1, CreatedAt: velox.MillisOf(noon.Add(time.Duration(i) * time.Second)),
 		Payload: json.RawMessage(payload), Delta: json.RawMessage(payload), Hash: hash, ConflictStatus: velox.Resolved,
 	}
+}
+
+// withNote is an event whose content is at least n bytes.
+func withNote(e velox.Event, n int) velox.Event {
+	said := json.RawMessage(fmt.Sprintf(`{"note": %q}`, strings.Repeat("x", n)))
+	hash, err := velox.PayloadHash(said)
+	if err != nil {
+		panic(err)
+	}
+	e.Payload, e.Delta, e.Hash = said, said, hash
+	e.ID = uuid.NewSHA1(shop, []byte("large"))
+	return e
 }
 
 // received are n events with a payload of their own.

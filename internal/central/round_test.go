@@ -104,7 +104,7 @@ func TestI3TwoContentsOfOneIDAreBothKept(t *testing.T) {
 		}
 	}
 	var recommendation, kept string
-	if err := p.store.DB.Pool.QueryRow(t.Context(), `SELECT recommendation, (there ->> 'Payload') FROM reconciled.conflict`).Scan(&recommendation, &kept); err != nil {
+	if err := p.store.DB.Pool.QueryRow(t.Context(), `SELECT recommendation, (there::jsonb ->> 'Payload') FROM reconciled.conflict`).Scan(&recommendation, &kept); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(recommendation, "the copy here matches") || kept != `{"qty": 700}` {
@@ -188,6 +188,78 @@ func TestARequestUnderASecondIDIsExplained(t *testing.T) {
 	}
 	if p.wantRound(t, reconcile.InSync).Messages != 1 {
 		t.Error("an explained exception costs more than a check")
+	}
+}
+
+func TestAnExceptionWhoseCauseIsGoneIsNoneAnyMore(t *testing.T) {
+	p := newPair(t)
+	payload := `{"sale_id": "5a046d2e-fbff-410a-990f-655fd52a9fe0", "request_id": "e77dcfdb-4746-4ddb-9534-94231ec8d2e3"}`
+	first, second := event(1, velox.SaleCreated, payload), event(2, velox.SaleCreated, payload)
+	for _, e := range []*velox.Event{&first, &second} {
+		e.RequestID = uuid.NullUUID{UUID: uuid.MustParse("e77dcfdb-4746-4ddb-9534-94231ec8d2e3"), Valid: true}
+	}
+	p.store.add(first)
+	p.central.add(second)
+	p.wantRound(t, reconcile.InSync)
+	p.central.exec(`DELETE FROM events`) // a backup without it was restored
+	if r := p.wantRound(t, reconcile.Repaired); len(r.Exceptions) != 0 {
+		t.Errorf("exceptions %v after their cause was gone", r.Exceptions)
+	}
+	if n := p.central.number(`SELECT count(*) FROM events`); n != 1 {
+		t.Errorf("central holds %d events, want the store's", n)
+	}
+}
+
+func TestAnEventTooLargeForTheWireHoldsUpNobody(t *testing.T) {
+	p := newPair(t)
+	p.store.add(received(0, 20)...)
+	p.store.add(withNote(event(5, velox.StockReceived, `{}`), 9<<20))
+	report := p.wantRound(t, reconcile.Differs)
+	if report.Pushed[reconcile.Stored] != 20 || report.Exceptions[reconcile.Refused] != 1 || !strings.Contains(report.Noted[0].Reason, "too large") {
+		t.Errorf("%+v, want 20 stored and the large one refused", report)
+	}
+}
+
+func TestAPOSThatRefusesAnEventRefusesThatOne(t *testing.T) {
+	p := newPair(t)
+	p.central.exec(`CREATE FUNCTION no_sevens() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN IF NEW.seq = 7 THEN RAISE EXCEPTION 'no sevens'; END IF; RETURN NEW; END $$`)
+	p.central.exec(`CREATE TRIGGER no_sevens BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION no_sevens()`)
+	all := received(0, 20)
+	all[3].Causal = []string{"x"}
+	p.store.add(all...)
+	p.store.exec(`UPDATE events SET causal_dependencies = '{NULL}' WHERE seq = 4`)
+	report := p.wantRound(t, reconcile.Differs)
+	if report.Pushed[reconcile.Stored] != 19 || report.Exceptions[reconcile.Refused] != 1 {
+		t.Errorf("pushed %v, exceptions %v; want 19 stored and the seventh refused", report.Pushed, report.Exceptions)
+	}
+	p.central.exec(`DROP TRIGGER no_sevens ON events`)
+	if r := p.wantRound(t, reconcile.Repaired); len(r.Exceptions) != 0 {
+		t.Errorf("exceptions %v after the POS takes it", r.Exceptions)
+	}
+}
+
+func TestPagesSkipNothingWithinAMillisecond(t *testing.T) {
+	p := newPair(t)
+	crowd := received(0, 1700)
+	for i := range crowd {
+		crowd[i].CreatedAt = velox.MillisOf(noon) + velox.Millis(i/1200) // 1200 in one, 500 in the next
+	}
+	p.store.add(crowd...)
+	p.store.exec(`UPDATE events SET created_at = created_at + (seq * 7919 % 1000) * interval '1 microsecond'`)
+	if r := p.wantRound(t, reconcile.Repaired); r.Pushed[reconcile.Stored] != 1700 || r.Messages > 4 {
+		t.Errorf("pushed %v in %d messages, want all in one walk", r.Pushed, r.Messages)
+	}
+}
+
+func TestTheProofIsTakenBackForWhatChanged(t *testing.T) {
+	p := newPair(t)
+	p.store.add(received(0, 10)...)
+	p.wantRound(t, reconcile.Repaired)
+	p.store.exec(`DELETE FROM events WHERE seq = 3`)
+	p.store.add(event(500, velox.StockReceived, `{"qty": 1}`))
+	if n, err := p.store.log.Unproven(t.Context(), shop); n != 1 || err != nil {
+		t.Errorf("%d events unproven (%v), want the new one", n, err)
 	}
 }
 

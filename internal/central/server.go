@@ -39,9 +39,12 @@ type ServerOptions struct {
 	Failed func(call string, store velox.StoreID, err error)
 }
 
-// callsAtOnce bounds the calls of one store that are worked on together, so that
-// a store that repeats itself cannot starve the others.
-const callsAtOnce = 4
+// Bounds of the calls that are worked on together: of one store, so that one that
+// repeats itself cannot starve the others, and of all, since each may hold a page.
+const (
+	callsAtOnce    = 4
+	allCallsAtOnce = 64
+)
 
 // Server answers stores. It keeps nothing between calls but the count of those
 // in flight, so any replica can answer any call.
@@ -52,6 +55,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	inFlight map[velox.StoreID]int
+	all      int
 }
 
 // NewServer answers from log.
@@ -166,16 +170,21 @@ func (s *Server) owns(token string, store velox.StoreID) bool {
 func (s *Server) enter(store velox.StoreID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.all == allCallsAtOnce {
+		return refuse(http.StatusTooManyRequests, "BUSY", "", "%d calls are in flight", allCallsAtOnce)
+	}
 	if s.inFlight[store] == callsAtOnce {
 		return refuse(http.StatusTooManyRequests, "BUSY", "", "%d calls of store %s are in flight", callsAtOnce, store)
 	}
 	s.inFlight[store]++
+	s.all++
 	return nil
 }
 
 func (s *Server) leave(store velox.StoreID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.all--
 	if s.inFlight[store]--; s.inFlight[store] == 0 {
 		delete(s.inFlight, store)
 	}

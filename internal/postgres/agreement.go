@@ -13,16 +13,18 @@ import (
 	"github.com/veloxpos/reconciled/merkle/reconcile"
 )
 
-// Exceptions lists the events that both sides know to be different, oldest first.
+// Exceptions lists events that both sides know to be different, at most
+// reconcile.MaxExceptions, those first that were looked at longest ago.
 func (l *Log) Exceptions(ctx context.Context, store velox.StoreID) ([]reconcile.Exception, error) {
 	rows, err := l.db.Pool.Query(ctx,
-		`SELECT event_id, kind FROM reconciled.exception WHERE store_id = $1 ORDER BY first_seen, event_id`, store)
+		`SELECT event_id, created_ms, kind FROM reconciled.exception WHERE store_id = $1 ORDER BY last_seen, event_id LIMIT $2`,
+		store, reconcile.MaxExceptions)
 	if err != nil {
 		return nil, fmt.Errorf("read exceptions: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (reconcile.Exception, error) {
 		var e reconcile.Exception
-		return e, row.Scan(&e.Event, &e.Kind)
+		return e, row.Scan(&e.Event, &e.At, &e.Kind)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read exceptions: %w", err)
@@ -36,8 +38,9 @@ func (l *Log) Except(ctx context.Context, grant lock.Grant, outcomes []reconcile
 		for _, o := range outcomes {
 			_, err := tx.Exec(ctx, `
 				INSERT INTO reconciled.exception AS x (store_id, event_id, created_ms, kind, reason) VALUES ($1, $2, $3, $4, $5)
-				ON CONFLICT (store_id, event_id) DO UPDATE SET kind = excluded.kind, reason = excluded.reason
-				WHERE x.kind <> 'conflict'`, grant.Store, o.Event, o.At, o.Status, o.Reason)
+				ON CONFLICT (store_id, event_id) DO UPDATE SET last_seen = now(),
+					kind = CASE x.kind WHEN 'conflict' THEN x.kind ELSE excluded.kind END,
+					reason = CASE x.kind WHEN 'conflict' THEN x.reason ELSE excluded.reason END`, grant.Store, o.Event, o.At, o.Status, o.Reason)
 			if err != nil {
 				return fmt.Errorf("list exception %s: %w", o.Event, err)
 			}

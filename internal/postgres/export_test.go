@@ -1,4 +1,7 @@
 package postgres
 
-// Fenced lets a test hold a fenced write open.
-var Fenced = (*DB).fenced
+// Fenced and Transact let a test hold a write open.
+var (
+	Fenced   = (*DB).fenced
+	Transact = (*DB).transact
+)

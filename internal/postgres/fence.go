@@ -41,9 +41,8 @@ func (db *DB) fenced(ctx context.Context, grant lock.Grant, write func(ctx conte
 func backendName(token string) string { return "reconciled " + token }
 
 func (db *DB) boundTransaction(ctx context.Context, tx pgx.Tx, name string) error {
-	limit := fmt.Sprintf("%dms", (db.opts.LeaseTTL * 3 / 4).Milliseconds())
-	_, err := tx.Exec(ctx, `SELECT set_config('application_name', $1, true), set_config('statement_timeout', $2, true),
-		set_config('idle_in_transaction_session_timeout', $2, true)`, name, limit)
+	_, err := tx.Exec(ctx, `SELECT set_config('application_name', $1, true), set_config('statement_timeout', $2, true)`,
+		name, db.withinLease())
 	if err != nil {
 		return fmt.Errorf("bound transaction: %w", err)
 	}

@@ -18,8 +18,13 @@ import (
 	"github.com/veloxpos/reconciled/merkle/reconcile"
 )
 
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
 func redisFront(tb testing.TB, addr string) lock.Front {
 	tb.Helper()
+	redis.SetLogger(quiet{})
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1})
 	tb.Cleanup(func() { _ = client.Close() })
 	return lock.NewRedis(client)

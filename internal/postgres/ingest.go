@@ -106,6 +106,8 @@ func malformed(e *velox.Event, store velox.StoreID) string {
 		return fmt.Sprintf("event_id %s is a sentinel, not an event", e.ID)
 	case e.Type == "" || len(e.Type) > maxTypeLength || !utf8.ValidString(string(e.Type)):
 		return fmt.Sprintf("type %.40q is empty, too long or not UTF-8", string(e.Type))
+	case len(e.Payload) == 0:
+		return "said is missing, or too large to be sent"
 	case !json.Valid(e.Payload):
 		return "said is not JSON"
 	case len(e.VectorClock) > 0 && !json.Valid(e.VectorClock):
@@ -211,14 +213,18 @@ func recommend(here, there *velox.Event) string {
 }
 
 func (in *ingest) keepConflict(ctx context.Context, here, there *velox.Event) error {
-	copyOf, err := json.Marshal(there)
+	whole := *there
+	if len(whole.VectorClock) == 0 {
+		whole.VectorClock = nil // encodes as null; an empty RawMessage does not encode
+	}
+	copyOf, err := json.Marshal(whole)
 	if err != nil {
 		return fmt.Errorf("encode copy of event %s: %w", there.ID, err)
 	}
 	hereItem, thereItem := reconcile.Item(here), reconcile.Item(there)
 	_, err = in.tx.Exec(ctx, `INSERT INTO reconciled.conflict (store_id, event_id, here_item, there_item, there, there_from, recommendation)
 		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-		in.store, here.ID, hereItem.Digest[:], thereItem.Digest[:], copyOf, in.from, recommend(here, there))
+		in.store, here.ID, hereItem.Digest[:], thereItem.Digest[:], string(copyOf), in.from, recommend(here, there))
 	if err != nil {
 		return fmt.Errorf("keep conflicting copy of event %s: %w", here.ID, err)
 	}
@@ -240,7 +246,7 @@ func (in *ingest) setAside(ctx context.Context, events []*velox.Event) ([]*velox
 		}
 	}
 	purged, err := in.idSet(ctx, `SELECT event_id FROM reconciled.deletion
-		WHERE store_id = $1 AND event_id = ANY($2) AND type = $3 AND created_ms < reconciled.ms(seen_at) - $4::bigint`,
+		WHERE store_id = $1 AND event_id = ANY($2) AND type = $3 AND created_ms < reconciled.ms(deleted_at) - $4::bigint`,
 		in.store, list, velox.StockAdjusted, purgedAfter.Milliseconds())
 	if err != nil {
 		return nil, err
@@ -258,8 +264,10 @@ func (in *ingest) setAside(ctx context.Context, events []*velox.Event) ([]*velox
 		return nil, fmt.Errorf("look for request ids: %w", err)
 	}
 	fresh := events[:0:0]
-	for _, e := range events {
-		e.RequestID = requestOf(e)
+	for _, sent := range events {
+		e := new(velox.Event) // a copy: what was sent must be there whole if this runs again
+		*e = *sent
+		e.RequestID = requestOf(sent)
 		holder, isTaken := taken[e.RequestID.UUID]
 		switch {
 		case purged[e.ID]:
@@ -365,14 +373,15 @@ func (in *ingest) insertSet(ctx context.Context, events []*velox.Event) error {
 	if back := savepoint.Rollback(ctx); back != nil {
 		return fmt.Errorf("take back insert: %w", errors.Join(back, err))
 	}
-	// Classes 22 and 23: bad data, violated constraint; 54: beyond a limit.
+	// Classes 22 and 23: bad data, violated constraint; 44: a view's check; 54:
+	// beyond a limit; P0: a trigger of the POS refuses it.
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case ok && pgErr.Code == "23505" && strings.Contains(pgErr.Detail, "(event_id)"):
 		return errRunAgain // somebody stored it a moment ago: now it can be compared
 	case ok && pgErr.Code == "23505" && strings.Contains(pgErr.Detail, "(request_id)"):
 		return &badEventError{reconcile.Duplicate, pgErr.Detail}
-	case ok && slices.Contains([]string{"22", "23", "54"}, pgErr.Code[:2]):
+	case ok && slices.Contains([]string{"22", "23", "44", "54", "P0"}, pgErr.Code[:2]):
 		return &badEventError{reconcile.Refused, fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code)}
 	}
 	return err

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -126,10 +127,48 @@ func (l *Log) Page(ctx context.Context, store velox.StoreID, spans []merkle.Span
 	return page, nil
 }
 
+// addToPage goes through a span in pieces that an index can bound: the key's order
+// has none, since ms() rounds, but created_at has.
 func (l *Log) addToPage(ctx context.Context, store velox.StoreID, span merkle.Span, after *merkle.Key, page *reconcile.Page, size *int) (full bool, err error) {
 	if after != nil && span.From.Compare(*after) < 0 {
 		span.From = *after
 	}
+	for {
+		piece, more, err := l.piece(ctx, store, span, pageEvents+2)
+		if err != nil {
+			return false, err
+		}
+		full, err := l.addPiece(ctx, store, piece, after, page, size)
+		if full || err != nil || !more {
+			return full, err
+		}
+		span.From = merkle.Key{At: piece.To.At + 1}
+	}
+}
+
+// piece is the beginning of a span, up to the end of the millisecond of its n-th
+// event; all of it, and no more, when there are fewer.
+func (l *Log) piece(ctx context.Context, store velox.StoreID, span merkle.Span, n int) (piece merkle.Span, more bool, err error) {
+	var at int64
+	err = l.db.Pool.QueryRow(ctx, `SELECT reconciled.ms(created_at) FROM public.events
+		WHERE store_id = $1 AND created_at >= $2 AND created_at <= $3 ORDER BY created_at OFFSET $4 LIMIT 1`,
+		store, notBefore(span.From.At), notAfter(span.To.At), n).Scan(&at)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return span, false, nil
+	case err != nil:
+		return span, false, fmt.Errorf("bound page: %w", err)
+	case at >= span.To.At:
+		return span, false, nil
+	}
+	last := merkle.Key{At: at}
+	for i := range last.ID {
+		last.ID[i] = 0xff
+	}
+	return merkle.Span{From: span.From, To: last}, true, nil
+}
+
+func (l *Log) addPiece(ctx context.Context, store velox.StoreID, span merkle.Span, after *merkle.Key, page *reconcile.Page, size *int) (full bool, err error) {
 	rows, err := l.db.Pool.Query(ctx, `SELECT `+eventColumns+` FROM `+eventTables+`
 		WHERE e.store_id = $1 AND e.created_at >= $2 AND e.created_at <= $3
 		  AND (reconciled.ms(e.created_at), e.event_id) >= ($4, $5) AND (reconciled.ms(e.created_at), e.event_id) <= ($6, $7)

@@ -24,7 +24,8 @@ type Options struct {
 	// LeaseTTL bounds every writing transaction, so that none outlives the lease
 	// that it was begun under. lock.DefaultTTL when zero.
 	LeaseTTL time.Duration
-	// MaxConns of the pool; pgx's own default when zero.
+	// MaxConns of the pool; 16 when zero: the lease must be renewable while every
+	// worker is in the database.
 	MaxConns int32
 }
 
@@ -43,9 +44,10 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 	if opts.LeaseTTL == 0 {
 		opts.LeaseTTL = lock.DefaultTTL
 	}
-	if opts.MaxConns > 0 {
-		config.MaxConns = opts.MaxConns
+	if opts.MaxConns == 0 {
+		opts.MaxConns = 16
 	}
+	config.MaxConns = opts.MaxConns
 	params := config.ConnConfig.RuntimeParams
 	params["application_name"] = "reconciled"
 	params["timezone"] = "UTC"
@@ -102,16 +104,28 @@ func (db *DB) Stores(ctx context.Context) ([]uuid.UUID, error) {
 
 const transactionTries = 4
 
+// withinLease is a time limit below the lease's TTL, as Postgres reads it.
+func (db *DB) withinLease() string {
+	return fmt.Sprintf("%dms", (db.opts.LeaseTTL * 3 / 4).Milliseconds())
+}
+
 // errRunAgain makes transact start over.
 var errRunAgain = errors.New("transaction must run again")
 
 // transact runs write in a READ COMMITTED transaction, again when Postgres ends
 // it for a serialization failure or a deadlock, or write asks for it. write must
-// bear being run again.
+// bear being run again. A process that freezes in the middle loses its transaction,
+// and the locks it holds, before its lease is over.
 func (db *DB) transact(ctx context.Context, write func(ctx context.Context, tx pgx.Tx) error) error {
 	var err error
 	for range transactionTries {
-		err = pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) error { return write(ctx, tx) })
+		err = pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `SELECT set_config('idle_in_transaction_session_timeout', $1, true)`, db.withinLease())
+			if err != nil {
+				return fmt.Errorf("bound transaction: %w", err)
+			}
+			return write(ctx, tx)
+		})
 		pgErr, ok := errors.AsType[*pgconn.PgError](err)
 		if again := ok && (pgErr.Code == "40001" || pgErr.Code == "40P01"); !again && !errors.Is(err, errRunAgain) {
 			return err

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,11 +54,11 @@ func (l *Log) Pin(ctx context.Context, store velox.StoreID) (reconcile.Pin, erro
 //     computed once more, never once too few.
 func (l *Log) drain(ctx context.Context, store velox.StoreID) (now pinned, more bool, err error) {
 	err = l.db.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		version, err := lockRoot(ctx, tx, store)
+		root, err := lockRoot(ctx, tx, store)
 		if err != nil {
 			return err
 		}
-		if now, err = l.current(ctx, tx, store, version); err != nil {
+		if now, err = l.current(ctx, tx, store, root); err != nil {
 			return err
 		}
 		slots, err := dirtySlots(ctx, tx, store)
@@ -73,7 +74,7 @@ func (l *Log) drain(ctx context.Context, store velox.StoreID) (now pinned, more 
 		if err != nil {
 			return err
 		}
-		now = pinned{tree: now.tree.Apply(changes), version: version + 1}
+		now = pinned{tree: now.tree.Apply(changes), version: root.version + 1}
 		return writeLeaves(ctx, tx, store, changes, now)
 	})
 	if err == nil {
@@ -82,50 +83,85 @@ func (l *Log) drain(ctx context.Context, store velox.StoreID) (now pinned, more 
 	return now, more, err
 }
 
-// lockRoot locks the store's root row and returns the tree's version. A store
-// without one is new: all the slots it has events in are marked dirty first.
-func lockRoot(ctx context.Context, tx pgx.Tx, store velox.StoreID) (version int64, err error) {
-	const lock = `SELECT version FROM reconciled.root WHERE store_id = $1 FOR UPDATE`
-	err = tx.QueryRow(ctx, lock, store).Scan(&version)
+// root is a store's root row.
+type root struct {
+	version int64
+	count   int64
+	digest  []byte
+	taken   int // digest version
+}
+
+// is reports whether the row is about this tree.
+func (r root) is(tree merkle.Tree) bool {
+	s := tree.Root()
+	return r.taken == merkle.DigestVersion && r.count == int64(s.Count) && bytes.Equal(r.digest, s.Digest[:])
+}
+
+// lockRoot locks the store's root row. A store without one is new: all the slots
+// it has events in are marked dirty first.
+func lockRoot(ctx context.Context, tx pgx.Tx, store velox.StoreID) (r root, err error) {
+	const lock = `SELECT version, count, digest, digest_version FROM reconciled.root WHERE store_id = $1 FOR UPDATE`
+	err = tx.QueryRow(ctx, lock, store).Scan(&r.version, &r.count, &r.digest, &r.taken)
 	if !errors.Is(err, pgx.ErrNoRows) {
 		if err != nil {
-			return 0, fmt.Errorf("lock root: %w", err)
+			return r, fmt.Errorf("lock root: %w", err)
 		}
-		return version, nil
+		return r, nil
 	}
 	empty := merkle.Tree{}.Root()
 	tag, err := tx.Exec(ctx, `INSERT INTO reconciled.root (store_id, count, digest, digest_version, version)
 		VALUES ($1, 0, $2, $3, 0) ON CONFLICT DO NOTHING`, store, empty.Digest[:], merkle.DigestVersion)
 	if err != nil {
-		return 0, fmt.Errorf("make root: %w", err)
+		return r, fmt.Errorf("make root: %w", err)
 	}
 	if tag.RowsAffected() > 0 {
-		_, err = tx.Exec(ctx, `INSERT INTO reconciled.dirty (store_id, slot, op)
-			SELECT DISTINCT $1::uuid, reconciled.slot(created_at), 'm'::"char" FROM public.events WHERE store_id = $1`, store)
-		if err != nil {
-			return 0, fmt.Errorf("mark slots: %w", err)
+		if err := markAll(ctx, tx, store); err != nil {
+			return r, err
 		}
 	}
-	if err := tx.QueryRow(ctx, lock, store).Scan(&version); err != nil {
-		return 0, fmt.Errorf("lock root: %w", err)
+	if err := tx.QueryRow(ctx, lock, store).Scan(&r.version, &r.count, &r.digest, &r.taken); err != nil {
+		return r, fmt.Errorf("lock root: %w", err)
 	}
-	return version, nil
+	return r, nil
 }
 
-// current is the tree at the version that is locked: the one in memory, plus the
-// leaves that have changed since it was put there.
-func (l *Log) current(ctx context.Context, tx pgx.Tx, store velox.StoreID, version int64) (pinned, error) {
-	held, ok := l.trees.Get(store)
-	switch {
-	case ok && held.version == version:
-		return held, nil
-	case !ok || held.version > version: // the database was restored
-		held = pinned{}
-	}
-	rows, err := tx.Query(ctx, `SELECT slot, count, digest FROM reconciled.leaf
-		WHERE store_id = $1 AND version > $2 AND digest_version = $3`, store, held.version, merkle.DigestVersion)
+// markAll marks every slot that has events or a leaf.
+func markAll(ctx context.Context, tx pgx.Tx, store velox.StoreID) error {
+	_, err := tx.Exec(ctx, `INSERT INTO reconciled.dirty (store_id, slot, op)
+		SELECT $1, slot, 'm' FROM (
+			SELECT reconciled.slot(created_at) AS slot FROM public.events WHERE store_id = $1
+			UNION SELECT slot FROM reconciled.leaf WHERE store_id = $1) s`, store)
 	if err != nil {
-		return pinned{}, fmt.Errorf("load leaves: %w", err)
+		return fmt.Errorf("mark slots: %w", err)
+	}
+	return nil
+}
+
+// current is the tree that the locked root row is about: the one in memory plus
+// the leaves that have changed since, or else one from all leaves. Versions alone
+// prove nothing: a database that was restored, or lost its last commits in a
+// failover, counts the same versions again with other leaves. When not even the
+// leaves add up to the root, every slot is computed anew.
+func (l *Log) current(ctx context.Context, tx pgx.Tx, store velox.StoreID, root root) (pinned, error) {
+	if held, ok := l.trees.Get(store); ok && held.version <= root.version {
+		tree, err := withLeaves(ctx, tx, store, held.tree, held.version)
+		if err != nil || root.is(tree) {
+			return pinned{tree, root.version}, err
+		}
+	}
+	tree, err := withLeaves(ctx, tx, store, merkle.Tree{}, -1)
+	if err == nil && !root.is(tree) {
+		err = markAll(ctx, tx, store)
+	}
+	return pinned{tree, root.version}, err
+}
+
+// withLeaves is a tree with the leaves of versions behind since applied.
+func withLeaves(ctx context.Context, tx pgx.Tx, store velox.StoreID, tree merkle.Tree, since int64) (merkle.Tree, error) {
+	rows, err := tx.Query(ctx, `SELECT slot, count, digest FROM reconciled.leaf
+		WHERE store_id = $1 AND version > $2 AND digest_version = $3`, store, since, merkle.DigestVersion)
+	if err != nil {
+		return tree, fmt.Errorf("load leaves: %w", err)
 	}
 	changes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (merkle.Change, error) {
 		var c merkle.Change
@@ -137,9 +173,9 @@ func (l *Log) current(ctx context.Context, tx pgx.Tx, store velox.StoreID, versi
 		return c, nil
 	})
 	if err != nil {
-		return pinned{}, fmt.Errorf("load leaves: %w", err)
+		return tree, fmt.Errorf("load leaves: %w", err)
 	}
-	return pinned{tree: held.tree.Apply(changes), version: version}, nil
+	return tree.Apply(changes), nil
 }
 
 func dirtySlots(ctx context.Context, tx pgx.Tx, store velox.StoreID) ([]int64, error) {
@@ -156,15 +192,20 @@ func dirtySlots(ctx context.Context, tx pgx.Tx, store velox.StoreID) ([]int64, e
 }
 
 // takeDirty deletes the slots' dirty rows, keeps what they say of deleted events,
-// and hands the slots on to the other consumers' lists.
+// takes back the proof for as many events as changed or went, and hands the slots on to the other consumers' lists.
 func takeDirty(ctx context.Context, tx pgx.Tx, store velox.StoreID, slots []int64) error {
 	_, err := tx.Exec(ctx, `
 		WITH taken AS (
 			DELETE FROM reconciled.dirty WHERE store_id = $1 AND slot = ANY($2)
-			RETURNING event_id, type, created_ms, item)
-		INSERT INTO reconciled.deletion (store_id, event_id, type, created_ms, item)
-		SELECT DISTINCT ON (event_id) $1, event_id, type, created_ms, item FROM taken WHERE event_id IS NOT NULL
-		ON CONFLICT DO NOTHING`, store, slots)
+			RETURNING slot, op, event_id, type, created_ms, item, deleted_at),
+		unproven AS (
+			UPDATE reconciled.leaf l SET agreed_count = greatest(l.agreed_count - t.n, 0)
+			FROM (SELECT slot, count(*) AS n FROM taken WHERE op <> 'i' GROUP BY slot) t
+			WHERE l.store_id = $1 AND l.slot = t.slot)
+		INSERT INTO reconciled.deletion AS d (store_id, event_id, type, created_ms, item, deleted_at)
+		SELECT DISTINCT ON (event_id) $1, event_id, type, created_ms, item, deleted_at FROM taken WHERE event_id IS NOT NULL
+		ORDER BY event_id, deleted_at DESC
+		ON CONFLICT (store_id, event_id) DO UPDATE SET deleted_at = excluded.deleted_at, item = excluded.item`, store, slots)
 	if err != nil {
 		return fmt.Errorf("take dirty rows: %w", err)
 	}

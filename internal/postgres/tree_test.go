@@ -3,6 +3,8 @@ package postgres_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -284,5 +286,89 @@ func TestADeletionLeavesItsEvidence(t *testing.T) {
 	err = s.DB.Pool.QueryRow(t.Context(), `SELECT item FROM reconciled.deletion WHERE event_id = $1`, id).Scan(&digest)
 	if err != nil || !bytes.Equal(digest, items[0].Digest[:]) {
 		t.Errorf("the deleted event's digest in SQL is %x (%v), in Go %x", digest, err, items[0].Digest)
+	}
+}
+
+func TestARestoredDatabaseDoesNotMeetAnOldTree(t *testing.T) {
+	s, log := site(t)
+	insertEvent(t, s.Owner, "2026-11-23 10:00", `{"kept": 1}`)
+	pin(t, log)
+	super, err := pgx.Connect(t.Context(), s.Server.URL("postgres", s.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer super.Close(context.WithoutCancel(t.Context()))
+	for _, table := range []string{"public.events", "reconciled.leaf", "reconciled.root"} {
+		exec(t, super, `CREATE TABLE backup_`+table[len(table)-4:]+` AS TABLE `+table)
+	}
+	insertEvent(t, s.Owner, "2026-11-24 10:00", `{"lost in the failover": 1}`)
+	pin(t, log) // this daemon's memory now holds a tree that the backup never had
+	exec(t, super, `SET session_replication_role = replica; TRUNCATE public.events, reconciled.leaf, reconciled.root;
+		INSERT INTO public.events TABLE backup_ents; INSERT INTO reconciled.leaf TABLE backup_leaf; INSERT INTO reconciled.root TABLE backup_root;
+		SET session_replication_role = DEFAULT`)
+	insertEvent(t, s.Owner, "2026-11-25 10:00", `{"new": 1}`)
+	wantTrueRoot(t, s, pin(t, postgres.NewLog(s.DB))) // another daemon counts the version up again
+	wantTrueRoot(t, s, pin(t, log))
+}
+
+func TestATruncationIsSeen(t *testing.T) {
+	s, log := site(t)
+	insertEvent(t, s.Owner, "2026-11-23 10:00", `{}`)
+	pin(t, log)
+	exec(t, s.Owner, `TRUNCATE events`)
+	if n := pin(t, log).Tree.Root().Count; n != 0 {
+		t.Errorf("the tree still counts %d events", n)
+	}
+}
+
+func TestADisabledTriggerIsNamed(t *testing.T) {
+	s, _ := site(t)
+	if err := s.DB.CheckCapture(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, s.Owner, `ALTER TABLE events DISABLE TRIGGER reconciled_delete`)
+	if err := s.DB.CheckCapture(t.Context()); !errors.Is(err, postgres.ErrCapture) || !strings.Contains(err.Error(), "reconciled_delete") {
+		t.Errorf("%v, want the disabled trigger named", err)
+	}
+}
+
+func TestMillisecondsRoundDownAtTheEndsOfTime(t *testing.T) {
+	s, _ := site(t)
+	for at, instant := range map[string]time.Time{
+		"294250-05-05 10:02:03.123999+00": time.Date(294250, 5, 5, 10, 2, 3, 123_999_000, time.UTC),
+		"294276-12-31 23:59:59.999999+00": time.Date(294276, 12, 31, 23, 59, 59, 999_999_000, time.UTC),
+		"4713-01-01 00:00:00.0005+00 BC":  time.Date(-4712, 1, 1, 0, 0, 0, 500_000, time.UTC),
+		"1969-12-31 23:59:59.9999+00":     time.Date(1969, 12, 31, 23, 59, 59, 999_900_000, time.UTC),
+	} {
+		var got int64
+		want := instant.UnixMilli()
+		if err := s.DB.Pool.QueryRow(t.Context(), `SELECT reconciled.ms($1::text::timestamptz)`, at).Scan(&got); err != nil || got != want {
+			t.Errorf("ms(%s) = %d (%v), want %d", at, got, err, want)
+		}
+	}
+}
+
+func TestAFrozenDrainDoesNotBlockTheStoreForEver(t *testing.T) {
+	s := postgrestest.NewOn(t, testkit.Shared(t), postgres.Options{LeaseTTL: 2 * time.Second})
+	s.AddStore(t, shop)
+	log := postgres.NewLog(s.DB)
+	pin(t, log)
+	frozen := make(chan struct{})
+	died := make(chan error, 1)
+	locked := make(chan struct{})
+	go func() {
+		died <- postgres.Transact(s.DB, context.WithoutCancel(t.Context()), func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `SELECT 1 FROM reconciled.root FOR UPDATE`)
+			close(locked)
+			<-frozen
+			return err
+		})
+	}()
+	<-locked
+	insertEvent(t, s.Owner, "2026-11-23 10:00", `{}`)
+	wantTrueRoot(t, s, pin(t, log)) // waits until the frozen one has lost its transaction
+	close(frozen)
+	if err := <-died; err == nil {
+		t.Error("the frozen transaction committed")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -140,9 +141,10 @@ func (t *tail) String() string {
 }
 
 // freePort finds a port below the ephemeral range, so that a process that is
-// started again finds it free.
+// started again finds it free; at random, since other stages may look too.
 func freePort(used map[int]bool) (int, error) {
-	for port := 32001; port < 32768; port++ {
+	for range 1000 {
+		port := 32001 + rand.IntN(32768-32001)
 		if used[port] {
 			continue
 		}

@@ -91,8 +91,9 @@ type Outcome struct {
 
 // Exception is an event that both sides know to be different.
 type Exception struct {
-	Event uuid.UUID `json:"event_id"`
-	Kind  Status    `json:"kind"`
+	Event uuid.UUID    `json:"event_id"`
+	At    velox.Millis `json:"created_at"`
+	Kind  Status       `json:"kind"`
 	// Digest of this side's copy; nil where this side has none.
 	Digest []byte `json:"digest,omitempty"`
 }
@@ -179,6 +180,8 @@ type Store interface {
 	// Ingest stores events that came from an installation and answers each. It
 	// keeps what conflicts beside what it has, and never overwrites.
 	Ingest(ctx context.Context, grant lock.Grant, from uuid.UUID, events []velox.Event) ([]Outcome, error)
+	// Exceptions lists at most MaxExceptions, those first that were looked at longest
+	// ago.
 	Exceptions(ctx context.Context, store velox.StoreID) ([]Exception, error)
 	// Except lists events as exceptions; Settle takes them off the list.
 	Except(ctx context.Context, grant lock.Grant, outcomes []Outcome) error

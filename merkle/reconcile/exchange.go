@@ -15,10 +15,44 @@ import (
 // exchange fetches what this side lacks, then sends what the other side lacks.
 // An event that cannot be stored is set aside as an exception; the rest go on.
 func (r *round) exchange(ctx context.Context, from uuid.UUID, diff merkle.Diff) error {
-	known, err := r.known(ctx)
+	exceptions, err := r.store.Exceptions(ctx, r.grant.Store)
+	if err != nil {
+		return fmt.Errorf("read exceptions: %w", err)
+	}
+	r.known = make(map[uuid.UUID]bool, len(exceptions))
+	for _, e := range exceptions {
+		r.known[e.Event] = true
+	}
+	return r.move(ctx, from, diff)
+}
+
+// reoffered bounds how many exceptions each round offers again.
+const reoffered = 100
+
+// reoffer sends and fetches some exceptions again, in turn. What made one may be
+// gone: the other side may have lost the event that took its request_id, or have
+// learnt to store what it refused. A conflict needs a person and is left alone.
+func (r *round) reoffer(ctx context.Context, from uuid.UUID) error {
+	exceptions, err := r.store.Exceptions(ctx, r.grant.Store)
 	if err != nil {
 		return err
 	}
+	var diff merkle.Diff
+	for _, e := range exceptions {
+		if e.Kind != Conflict && len(diff.Push) < reoffered {
+			key := merkle.Key{At: int64(e.At), ID: e.Event}
+			diff.Push = append(diff.Push, merkle.Span{From: key, To: key})
+		}
+	}
+	if diff.Empty() {
+		return nil
+	}
+	slices.SortFunc(diff.Push, func(a, b merkle.Span) int { return a.From.Compare(b.From) })
+	diff.Pull = diff.Push
+	return r.move(ctx, from, diff)
+}
+
+func (r *round) move(ctx context.Context, from uuid.UUID, diff merkle.Diff) error {
 	for spans := range slices.Chunk(diff.Pull, spansAtOnce) {
 		err := r.pages(ctx, "pull", r.peer.Pull, spans, r.report.Pulled, func(events []velox.Event) ([]Outcome, error) {
 			if err := r.credible(events, spans); err != nil {
@@ -32,17 +66,40 @@ func (r *round) exchange(ctx context.Context, from uuid.UUID, diff merkle.Diff) 
 	}
 	for spans := range slices.Chunk(diff.Push, spansAtOnce) {
 		err := r.pages(ctx, "push", r.store.Page, spans, r.report.Pushed, func(events []velox.Event) ([]Outcome, error) {
-			events = slices.DeleteFunc(events, func(e velox.Event) bool { return known[e.ID] })
+			events = slices.DeleteFunc(events, func(e velox.Event) bool { return r.known[e.ID] })
 			if len(events) == 0 {
 				return nil, nil
 			}
-			return r.peer.Push(ctx, r.grant.Store, events)
+			outcomes, err := r.peer.Push(ctx, r.grant.Store, events)
+			if err != nil {
+				return nil, err
+			}
+			return answersTo(events, outcomes)
 		})
 		if err != nil {
 			return fmt.Errorf("push events: %w", err)
 		}
 	}
 	return nil
+}
+
+// answersTo checks that a peer has answered what was sent, and nothing else: it
+// must not be able to list an event as an exception that it was not asked about.
+func answersTo(events []velox.Event, outcomes []Outcome) ([]Outcome, error) {
+	sent := make(map[uuid.UUID]bool, len(events))
+	for i := range events {
+		sent[events[i].ID] = true
+	}
+	for _, o := range outcomes {
+		if !sent[o.Event] {
+			return nil, fmt.Errorf("%w: an outcome for event %s, which was not sent", merkle.ErrHostile, o.Event)
+		}
+		delete(sent, o.Event)
+	}
+	if len(sent) > 0 {
+		return nil, fmt.Errorf("%w: %d of %d events are not answered", merkle.ErrHostile, len(sent), len(events))
+	}
+	return outcomes, nil
 }
 
 // unannounced is how many more events a peer may send than its root counted:
@@ -58,23 +115,10 @@ func (r *round) credible(events []velox.Event, spans []merkle.Span) error {
 			return fmt.Errorf("%w: event %s was not asked for", merkle.ErrHostile, key.ID)
 		}
 	}
-	if got := sum(r.report.Pulled) + uint64(len(events)); got > r.report.There.Count+unannounced {
-		return fmt.Errorf("%w: %d events sent, its root counts %d", merkle.ErrHostile, got, r.report.There.Count)
+	if r.pulled += uint64(len(events)); r.pulled > r.report.There.Count+unannounced {
+		return fmt.Errorf("%w: %d events sent, its root counts %d", merkle.ErrHostile, r.pulled, r.report.There.Count)
 	}
 	return nil
-}
-
-// known are the exceptions: they are not sent again.
-func (r *round) known(ctx context.Context) (map[uuid.UUID]bool, error) {
-	exceptions, err := r.store.Exceptions(ctx, r.grant.Store)
-	if err != nil {
-		return nil, fmt.Errorf("read exceptions: %w", err)
-	}
-	known := make(map[uuid.UUID]bool, len(exceptions))
-	for _, e := range exceptions {
-		known[e.Event] = true
-	}
-	return known, nil
 }
 
 type readPage func(ctx context.Context, store velox.StoreID, spans []merkle.Span, after *merkle.Key) (Page, error)
@@ -86,9 +130,6 @@ func (r *round) pages(ctx context.Context, stage string, read readPage, spans []
 ) error {
 	var after *merkle.Key
 	for {
-		if r.stopped() {
-			return lock.ErrGaveWay
-		}
 		page, err := read(ctx, r.grant.Store, spans, after)
 		if err != nil {
 			return err
@@ -109,6 +150,10 @@ func (r *round) pages(ctx context.Context, stage string, read readPage, spans []
 			r.progress(stage, sum(tally), 0)
 		} else if page.More {
 			return fmt.Errorf("page is empty but promises more")
+		}
+		// After a page, not before: however often it is asked to stop, each turn moves one.
+		if r.stopped() && len(page.Events) > 0 {
+			return lock.ErrGaveWay
 		}
 		if !page.More {
 			return nil

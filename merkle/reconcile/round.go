@@ -88,13 +88,28 @@ type round struct {
 	grant  lock.Grant
 	opts   Options
 	report Report
+	known  map[uuid.UUID]bool // exceptions: not sent in an exchange
+	pulled uint64             // events fetched since the last check
 }
 
 func (r *round) run(ctx context.Context) error {
+	offered := false
 	for walks := 0; ; walks++ {
 		from, equal, err := r.check(ctx)
 		if err != nil {
 			return fmt.Errorf("check roots: %w", err)
+		}
+		if !offered {
+			offered = true
+			before := r.moved()
+			if err := r.reoffer(ctx, from); err != nil {
+				return fmt.Errorf("offer exceptions again: %w", err)
+			}
+			if r.moved() > before { // some are none any more
+				if from, equal, err = r.check(ctx); err != nil {
+					return fmt.Errorf("check roots: %w", err)
+				}
+			}
 		}
 		if equal {
 			r.conclude()
@@ -102,6 +117,9 @@ func (r *round) run(ctx context.Context) error {
 		}
 		if walks == deltas {
 			r.report.Reason = "moving: both sides changed faster than the round could follow; the next one goes on from here"
+			if len(r.known) == MaxExceptions {
+				r.report.Reason = fmt.Sprintf("more than %d known differences: no list explains that many", MaxExceptions)
+			}
 			return nil
 		}
 		diff, err := r.walk(ctx)
@@ -117,16 +135,22 @@ func (r *round) run(ctx context.Context) error {
 // conclude gives the verdict that an equal check allows.
 func (r *round) conclude() {
 	r.report.Verdict = InSync
-	for _, tally := range []map[Status]int{r.report.Pulled, r.report.Pushed} {
-		if tally[Stored]+tally[Restored] > 0 {
-			r.report.Verdict = Repaired
-		}
+	if r.moved() > 0 {
+		r.report.Verdict = Repaired
 	}
 	for kind := range r.report.Exceptions {
 		if !kind.Explained() {
 			r.report.Verdict = Differs
 		}
 	}
+}
+
+// moved counts the events that one side has since the round and had not before.
+func (r *round) moved() (n int) {
+	for _, tally := range []map[Status]int{r.report.Pulled, r.report.Pushed} {
+		n += tally[Stored] + tally[Restored]
+	}
+	return n
 }
 
 // check compares roots with the agreed exceptions left out, takes those that are
@@ -153,6 +177,7 @@ func (r *round) check(ctx context.Context) (from uuid.UUID, equal bool, err erro
 		}
 		// The peer's word alone is not enough: its root must be the one we sent.
 		if !reply.Equal || reply.Root != request.Root {
+			r.pulled = 0
 			return reply.Installation, false, nil
 		}
 		r.report.Agreed = request.Root
@@ -174,9 +199,6 @@ func (r *round) request(ctx context.Context) (CheckRequest, Pin, error) {
 	exceptions, err := r.store.Exceptions(ctx, r.grant.Store)
 	if err != nil {
 		return CheckRequest{}, pin, err
-	}
-	if n := len(exceptions); n > MaxExceptions {
-		return CheckRequest{}, pin, fmt.Errorf("%d exceptions, at most %d can be agreed on", n, MaxExceptions)
 	}
 	events := make([]uuid.UUID, len(exceptions))
 	for i, e := range exceptions {
@@ -222,8 +244,8 @@ func (r *round) walk(ctx context.Context) (merkle.Diff, error) {
 		if err != nil || len(questions) == 0 {
 			return w.Diff(), err
 		}
-		if r.stopped() {
-			return merkle.Diff{}, lock.ErrGaveWay
+		if diff := w.Diff(); r.stopped() && !diff.Empty() {
+			return diff, nil // what is known is exchanged first, so that each turn gets on
 		}
 		r.progress("walk", uint64(r.report.Messages), 0)
 		answers, err := r.peer.Compare(ctx, r.grant.Store, questions)

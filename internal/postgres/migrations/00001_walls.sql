@@ -11,7 +11,8 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN CASE
     WHEN at = 'infinity'::timestamptz THEN 9223372036854775807
     WHEN at = '-infinity'::timestamptz THEN -9223372036854775808
-    ELSE floor(extract(epoch FROM at AT TIME ZONE 'UTC') * 1000)::bigint
+    -- Cut to milliseconds first: far from 1970 numeric division rounds.
+    ELSE (extract(epoch FROM date_trunc('milliseconds', at AT TIME ZONE 'UTC')) * 1000)::bigint
 END;
 -- +goose StatementEnd
 COMMENT ON FUNCTION reconciled.ms IS 'milliseconds since 1970 UTC, rounded down; the infinities become the ends of bigint';
@@ -62,10 +63,11 @@ CREATE TABLE reconciled.dirty (
     store_id   uuid   NOT NULL,
     slot       bigint NOT NULL,
     op         "char" NOT NULL, -- i insert, u update, d delete, m marked by the daemon
-    event_id   uuid,            -- deletions: what was deleted, its type, time and item digest
+    event_id   uuid,            -- deletions: what was deleted, its type, time and item digest, and when
     type       text,
     created_ms bigint,
-    item       bytea
+    item       bytea,
+    deleted_at timestamptz
 );
 CREATE INDEX dirty_slot ON reconciled.dirty (store_id, slot);
 
@@ -76,7 +78,7 @@ CREATE TABLE reconciled.deletion (
     type       text        NOT NULL,
     created_ms bigint      NOT NULL,
     item       bytea       NOT NULL,
-    seen_at    timestamptz NOT NULL DEFAULT now(),
+    deleted_at timestamptz NOT NULL,
     PRIMARY KEY (store_id, event_id)
 );
 
@@ -163,6 +165,7 @@ CREATE TABLE reconciled.exception (
     kind       text        NOT NULL CHECK (kind IN ('conflict', 'refused', 'request_duplicate', 'purged')),
     reason     text        NOT NULL DEFAULT '',
     first_seen timestamptz NOT NULL DEFAULT now(),
+    last_seen  timestamptz NOT NULL DEFAULT now(), -- when an exchange last met it
     PRIMARY KEY (store_id, event_id)
 );
 
@@ -172,7 +175,7 @@ CREATE TABLE reconciled.conflict (
     event_id       uuid        NOT NULL,
     here_item      bytea       NOT NULL,
     there_item     bytea       NOT NULL,
-    there          jsonb       NOT NULL, -- the event as it was received
+    there          text        NOT NULL, -- the event as it was received, JSON
     there_from     uuid        NOT NULL, -- installation
     recommendation text        NOT NULL,
     found_at       timestamptz NOT NULL DEFAULT now(),

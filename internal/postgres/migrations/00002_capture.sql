@@ -1,5 +1,9 @@
 -- +goose Up
 
+-- CREATE TRIGGER waits for every open writer of the log, and all new ones wait
+-- behind it: better to give up and be run again than to stop the shop.
+SET LOCAL lock_timeout = '10s';
+
 -- Statement triggers with transition tables on the event log. They run as the
 -- schema's owner with a fixed search_path, so the POS role needs no new right;
 -- they only append to reconciled.dirty and take no lock another insert needs.
@@ -44,12 +48,22 @@ END $$;
 CREATE FUNCTION reconciled.capture_delete() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO reconciled.dirty (store_id, slot, op, event_id, type, created_ms, item)
+    INSERT INTO reconciled.dirty (store_id, slot, op, event_id, type, created_ms, item, deleted_at)
     SELECT o.store_id, reconciled.slot(o.created_at), 'd', o.event_id, o.type, reconciled.ms(o.created_at),
            reconciled.item(o.event_id, o.created_at, o.store_id, o.device_id, o.seq, o.type, o.version,
-                           coalesce(s.said, nullif(o.delta_payload, '{}'), o.payload))
+                           coalesce(s.said, nullif(o.delta_payload, '{}'), o.payload)), clock_timestamp()
     FROM old_rows o
     LEFT JOIN reconciled.said s ON s.event_id = o.event_id;
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+
+-- A truncation names no rows: every slot that the tree knows is looked at again.
+-- +goose StatementBegin
+CREATE FUNCTION reconciled.capture_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO reconciled.dirty (store_id, slot, op) SELECT DISTINCT l.store_id, l.slot, 'm'::"char" FROM reconciled.leaf l;
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
@@ -63,6 +77,8 @@ CREATE TRIGGER reconciled_update AFTER UPDATE ON public.events
 CREATE TRIGGER reconciled_delete AFTER DELETE ON public.events
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION reconciled.capture_delete();
+CREATE TRIGGER reconciled_truncate AFTER TRUNCATE ON public.events
+    FOR EACH STATEMENT EXECUTE FUNCTION reconciled.capture_truncate();
 
 -- +goose Down
 SELECT 1 / 0 AS "without capture the tree would lie; drop the triggers by hand";
