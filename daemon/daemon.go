@@ -114,6 +114,9 @@ func (d *Daemon) Serve(ctx context.Context) error {
 		}
 	}
 	if err := d.discover(ctx, begin); err != nil {
+		d.stop()
+		cancel()
+		workers.Wait()
 		return err
 	}
 	schedule.Schedule(cron.Every(time.Minute), cron.FuncJob(func() {

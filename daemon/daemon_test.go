@@ -328,4 +328,10 @@ func TestStoresAreSpreadOverTheMinute(t *testing.T) {
 	if got := s.Next(noon); !got.Equal(noon.Add(20 * time.Second)) {
 		t.Errorf("next after %s is %s", noon, got)
 	}
+	every := spread{cron.Every(10 * time.Minute), 20 * time.Second}
+	for _, now := range []time.Time{noon, noon.Add(19 * time.Second), noon.Add(-9 * time.Minute)} {
+		if got := every.Next(now); !got.Equal(noon.Add(20 * time.Second)) {
+			t.Errorf("next after %s is %s", now, got)
+		}
+	}
 }

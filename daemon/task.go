@@ -69,7 +69,16 @@ type spread struct {
 	offset time.Duration
 }
 
-func (s spread) Next(t time.Time) time.Time { return s.Schedule.Next(t.Add(-s.offset)).Add(s.offset) }
+// Next is the schedule's own time, later by the offset. A period (@every) has no
+// times of its own: it is counted from 1970, or every daemon that is restarted at
+// once would tick at once.
+func (s spread) Next(t time.Time) time.Time {
+	if every, ok := s.Schedule.(cron.ConstantDelaySchedule); ok {
+		since := t.Sub(time.Unix(0, 0).Add(s.offset))
+		return t.Add(every.Delay - since%every.Delay)
+	}
+	return s.Schedule.Next(t.Add(-s.offset)).Add(s.offset)
+}
 
 // offsetOf is a store's place within a period, from its id.
 func offsetOf(store uuid.UUID, schedule cron.Schedule) time.Duration {

@@ -49,9 +49,9 @@ func (f faults) err() error {
 // maxSecret bounds a secret's file, so that a wrong path cannot fill memory.
 const maxSecret = 64 << 10
 
-// readSecrets fills each value that a *_file key names. Both at once are a fault:
-// nobody could tell which one counts.
-func (c *Config) readSecrets(f *faults) {
+// readSecrets fills each value that a *_file key names, of those that the mode
+// needs. Both at once are a fault: nobody could tell which one counts.
+func (c *Config) readSecrets(mode Mode, f *faults) {
 	read := func(key string, value *string, path string) {
 		if path == "" {
 			return
@@ -74,10 +74,16 @@ func (c *Config) readSecrets(f *faults) {
 			f.add(key+"_file", "%s is empty", path)
 		}
 	}
-	read("database.url", &c.Database.URL, c.Database.URLFile)
-	read("database.migrate_url", &c.Database.MigrateURL, c.Database.MigrateURLFile)
-	read("redis.url", &c.Redis.URL, c.Redis.URLFile)
+	if mode == Migrate {
+		read("database.migrate_url", &c.Database.MigrateURL, c.Database.MigrateURLFile)
+		return
+	}
 	read("api.token", &c.API.Token, c.API.TokenFile)
+	if mode == Client {
+		return
+	}
+	read("database.url", &c.Database.URL, c.Database.URLFile)
+	read("redis.url", &c.Redis.URL, c.Redis.URLFile)
 	for i := range c.Credentials {
 		read(fmt.Sprintf("credentials[%d].token", i), &c.Credentials[i].Token, c.Credentials[i].TokenFile)
 	}
@@ -114,8 +120,10 @@ func (c *Config) check(mode Mode, f *faults) {
 		f.add("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
 	}
 	for _, s := range []struct{ key, spec string }{
-		{"schedule.heal", c.Schedule.Heal}, {"schedule.heal_full", c.Schedule.HealFull},
-		{"schedule.reconcile", c.Schedule.Reconcile}, {"schedule.snapshot", c.Schedule.Snapshot},
+		{"schedule.heal", c.Schedule.Heal},
+		{"schedule.heal_full", c.Schedule.HealFull},
+		{"schedule.reconcile", c.Schedule.Reconcile},
+		{"schedule.snapshot", c.Schedule.Snapshot},
 	} {
 		if _, err := ParseSchedule(s.spec); err != nil {
 			f.add(s.key, "%v", err)

@@ -136,10 +136,10 @@ func Load(path string, environ map[string]string, mode Mode) (*Config, error) {
 		}
 	}
 	if err := env.ParseWithOptions(&c, env.Options{Prefix: EnvPrefix, Environment: environ}); err != nil {
-		return nil, fmt.Errorf("environment: %w", err)
+		return nil, fmt.Errorf("%w:\n  environment: %w", ErrInvalid, err)
 	}
 	var faults faults
-	c.readSecrets(&faults)
+	c.readSecrets(mode, &faults)
 	c.check(mode, &faults)
 	if err := faults.err(); err != nil {
 		return nil, err
@@ -150,15 +150,15 @@ func Load(path string, environ map[string]string, mode Mode) (*Config, error) {
 func (c *Config) readFile(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%w:\n  %s: %w", ErrInvalid, path, err)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s: more than one document", path)
+		return fmt.Errorf("%w:\n  %s: more than one document", ErrInvalid, path)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func TestEachFaultIsNamedWithItsKeyAndNoSecret(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := load(t, c.text, nil, Store)
-			if err == nil || !strings.Contains(err.Error(), c.want) {
+			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("error %v, want %q", err, c.want)
 			}
 			for _, secret := range []string{"s3cret", "t0ken"} {

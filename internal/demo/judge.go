@@ -134,9 +134,7 @@ func (d *demo) fold(ctx context.Context, databases map[fleet.Side]*pgxpool.Pool)
 			name: "the whole read model of " + string(side), planted: len(log),
 			found: fmt.Sprintf("%d events folded anew", len(log)), outcome: fmt.Sprintf("%d rows differ", len(diff)),
 		}
-		for _, line := range diff[:min(3, len(diff))] {
-			f.problems = append(f.problems, line)
-		}
+		f.problems = append(f.problems, diff[:min(3, len(diff))]...)
 		d.faults = append(d.faults, f)
 	}
 	return nil

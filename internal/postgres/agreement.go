@@ -32,7 +32,8 @@ func (l *Log) Exceptions(ctx context.Context, store velox.StoreID) ([]reconcile.
 	return list, nil
 }
 
-// Except lists events as exceptions. A worse kind replaces a better one.
+// Except lists events as exceptions, as they were answered last; but a conflict
+// stays one until a person has decided.
 func (l *Log) Except(ctx context.Context, grant lock.Grant, outcomes []reconcile.Outcome) error {
 	return l.db.fenced(ctx, grant, func(ctx context.Context, tx pgx.Tx) error {
 		for _, o := range outcomes {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 )
@@ -56,8 +58,11 @@ func (db *DB) CheckVersion(ctx context.Context) error {
 	}
 	var have int64
 	err = db.Pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+versionTable+` WHERE is_applied`).Scan(&have)
-	if err != nil {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && slices.Contains([]string{"42P01", "42501", "3F000"}, pgErr.Code) {
 		return fmt.Errorf("%w: schema reconciled cannot be read, run `reconciled migrate`: %w", ErrSchemaVersion, err)
+	}
+	if err != nil {
+		return fmt.Errorf("read schema version: %w", err)
 	}
 	if have != want {
 		return fmt.Errorf("%w is %d, this program needs %d: run `reconciled migrate` of the same release", ErrSchemaVersion, have, want)
