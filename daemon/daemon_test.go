@@ -266,6 +266,32 @@ func TestARequestForWhatIsUnderWayIsToldItsRun(t *testing.T) {
 	close(gate)
 }
 
+func TestRequestsThatShareAWaitingTaskAreAllAnswered(t *testing.T) {
+	gate := make(chan struct{})
+	var ran atomic.Int64
+	r := start(t, onDemand("gate", func(context.Context, lock.Grant, Handle) (Result, error) { <-gate; return Result{}, nil }),
+		onDemand("duty", func(context.Context, lock.Grant, Handle) (Result, error) { ran.Add(1); return Result{}, nil }))
+	blocking, err := r.Start(t.Context(), "gate", shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := make(chan error, 2)
+	for range cap(answers) {
+		go func() { _, err := r.Start(t.Context(), "duty", shop); answers <- err }()
+	}
+	for range cap(answers) {
+		var held *httpapi.HeldError
+		if err := <-answers; !errors.As(err, &held) || held.Run != blocking {
+			t.Errorf("%v, want LockHeld by run %s", err, blocking)
+		}
+	}
+	close(gate)
+	r.await(t, blocking)
+	if n := ran.Load(); n != 0 {
+		t.Errorf("a task that was refused ran %d times", n)
+	}
+}
+
 func TestAStopEndsTheTaskAtItsPageAndReleasesTheLock(t *testing.T) {
 	begun := make(chan struct{})
 	r := start(t, onDemand("long", func(ctx context.Context, _ lock.Grant, h Handle) (Result, error) {

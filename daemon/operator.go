@@ -38,26 +38,28 @@ func (d *Daemon) Start(ctx context.Context, name string, store uuid.UUID) (uuid.
 	o := w.submit(task, ByAPI)
 	patient := time.NewTimer(patience)
 	defer patient.Stop()
+	if begun, err := d.await(ctx, o, patient.C); begun {
+		return o.run.ID, err
+	}
+	if w.withdraw(o) {
+		return uuid.Nil, d.heldBy(w.busy())
+	}
+	_, err := d.await(ctx, o, nil) // it is being begun at this moment
+	return o.run.ID, err
+}
+
+// await waits until an order has begun or cannot; false when patience ends first.
+func (d *Daemon) await(ctx context.Context, o *order, patience <-chan time.Time) (begun bool, err error) {
 	select {
 	case <-o.began:
-		return o.run.ID, asHeld(o.refused)
+		return true, asHeld(o.refused)
 	case <-ctx.Done():
-		return uuid.Nil, context.Cause(ctx)
+		return true, context.Cause(ctx)
 	case <-d.stopping:
-		return uuid.Nil, httpapi.ErrStopping
-	case <-patient.C:
+		return true, httpapi.ErrStopping
+	case <-patience:
+		return false, nil
 	}
-	if !w.withdraw(o) { // it is being begun at this moment
-		select {
-		case <-o.began:
-			return o.run.ID, asHeld(o.refused)
-		case <-ctx.Done():
-			return uuid.Nil, context.Cause(ctx)
-		case <-d.stopping:
-			return uuid.Nil, httpapi.ErrStopping
-		}
-	}
-	return uuid.Nil, d.heldBy(w.busy())
 }
 
 // heldBy says that this daemon itself is at work on the store.
