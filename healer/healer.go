@@ -65,7 +65,7 @@ func (h *Healer) Run(ctx context.Context, grant lock.Grant, stop func() bool) (R
 	if err := r.drain(ctx, stop); err != nil {
 		return r.report, fmt.Errorf("heal slots of store %s: %w", grant.Store, err)
 	}
-	if err := r.wake(ctx); err != nil {
+	if err := r.wake(ctx, stop); err != nil {
 		return r.report, fmt.Errorf("heal gaps of store %s: %w", grant.Store, err)
 	}
 	return r.report, nil
@@ -109,8 +109,11 @@ func (r *run) drain(ctx context.Context, stop func() bool) error {
 
 // wake plans gaps again until that brings nothing more: what was healed may be
 // what another waits for.
-func (r *run) wake(ctx context.Context) error {
+func (r *run) wake(ctx context.Context, stop func() bool) error {
 	for {
+		if stop != nil && stop() {
+			return lock.ErrGaveWay
+		}
 		before := r.progress
 		if err := r.store.Awake(ctx, r.grant.Store, r.opts, r.page); err != nil {
 			return err

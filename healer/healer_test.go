@@ -128,7 +128,7 @@ func TestI6OneBadEventIsFoundByHalvingAndTheRestAreWritten(t *testing.T) {
 	for i := range 64 {
 		s.product(fmt.Sprint(i))
 	}
-	s.refuses["42"] = errors.New("value too long")
+	s.refuses["42"] = fmt.Errorf("barcode taken: %w", ErrRejected)
 	report, err := New(s, Options{}).Run(t.Context(), lock.Grant{Store: shop}, nil)
 	if err != nil || report.Healed != 63 || report.Failed != 1 {
 		t.Errorf("%+v, %v", report.Counts, err)
@@ -137,7 +137,7 @@ func TestI6OneBadEventIsFoundByHalvingAndTheRestAreWritten(t *testing.T) {
 		t.Errorf("batches %v", s.batches)
 	}
 	for _, gap := range s.gaps {
-		if gap.Class != projection.Actionable || gap.LastError != "value too long" {
+		if gap.Class != projection.Actionable || gap.LastError != "barcode taken: row is refused" {
 			t.Errorf("gap %+v", gap)
 		}
 	}
@@ -155,6 +155,33 @@ func TestI7AFencedRunStopsAtOnce(t *testing.T) {
 	report, err := New(s, Options{}).Run(t.Context(), lock.Grant{Store: shop}, nil)
 	if !errors.Is(err, lock.ErrFenced) || report.Healed != 0 || len(s.batches) != 1 || len(s.settled) != 0 {
 		t.Errorf("%+v, %v, batches %v, settled %v", report.Counts, err, s.batches, s.settled)
+	}
+}
+
+func TestADatabaseThatCannotBeWorkedWithEndsTheRunAndBlamesNoEvent(t *testing.T) {
+	s := newShelf()
+	for i := range 8 {
+		s.product(fmt.Sprint(i))
+	}
+	s.refuses["3"] = errors.New("canceling statement due to statement timeout")
+	report, err := New(s, Options{}).Run(t.Context(), lock.Grant{Store: shop}, nil)
+	if err == nil || report.Failed != 0 || len(s.batches) != 1 || len(s.gaps) != 0 || len(s.settled) != 0 {
+		t.Errorf("%+v, %v, batches %v, gaps %v, settled %v", report.Counts, err, s.batches, s.gaps, s.settled)
+	}
+}
+
+func TestAValueThatFitsNoColumnIsPoison(t *testing.T) {
+	s := newShelf()
+	s.product("long")
+	s.refuses["long"] = fmt.Errorf("insert products: %w", ErrUnfit)
+	report, err := New(s, Options{}).Run(t.Context(), lock.Grant{Store: shop}, nil)
+	if err != nil || report.Poison != 1 || report.Failed != 0 {
+		t.Errorf("%+v, %v", report.Counts, err)
+	}
+	for _, gap := range s.gaps {
+		if gap.Class != projection.Poison || gap.Reason == "" {
+			t.Errorf("gap %+v", gap)
+		}
 	}
 }
 

@@ -122,8 +122,8 @@ type healing struct {
 	out projection.Outcome
 }
 
-// apply writes heals together; when that fails, in halves, until what fails is
-// one event. It returns those that must be planned anew.
+// apply writes heals together; when the rows of some are refused, in halves, until
+// what fails is one event. It returns those that must be planned anew.
 func (r *run) apply(ctx context.Context, heals []healing) ([]candidate, error) {
 	if len(heals) == 0 {
 		return nil, nil
@@ -136,7 +136,8 @@ func (r *run) apply(ctx context.Context, heals []healing) ([]candidate, error) {
 	switch {
 	case err == nil:
 		return r.written(heals, fates), nil
-	case errors.Is(err, lock.ErrFenced) || ctx.Err() != nil:
+	case !errors.Is(err, ErrRejected) && !errors.Is(err, ErrUnfit) && !errors.Is(err, ErrMissing):
+		// Not the rows' fault: to split would only ask a sick database more often.
 		return nil, fmt.Errorf("write rows: %w", err)
 	case len(heals) == 1:
 		r.failure(heals[0], err)
@@ -171,6 +172,9 @@ func (r *run) failure(h healing, err error) {
 	out, class := h.out, failed
 	if missing, ok := errors.AsType[*MissingError](err); ok {
 		out.Class, out.Waits, out.Reason, class = projection.Blocked, missing.Row, missing.Error(), projection.Blocked
+	}
+	if errors.Is(err, ErrUnfit) {
+		out.Class, out.Reason, class = projection.Poison, err.Error(), projection.Poison
 	}
 	r.count(h.Logged, class)
 	r.gap(h.Logged, out, err.Error())

@@ -108,9 +108,17 @@ type Gap struct {
 	LastError string         // "" when it did not fail
 }
 
-// ErrMissing: a row points at one that does not exist. The error is a
-// *MissingError.
-var ErrMissing = errors.New("referenced row does not exist")
+// What a database says of the rows themselves. Any other error is the database's
+// own trouble, and ends the run.
+var (
+	// ErrMissing: a row points at one that does not exist. The error is a
+	// *MissingError.
+	ErrMissing = errors.New("referenced row does not exist")
+	// ErrUnfit: a value does not fit its column, now or ever.
+	ErrUnfit = errors.New("value does not fit its column")
+	// ErrRejected: a constraint or a trigger of the POS refuses a row.
+	ErrRejected = errors.New("row is refused")
+)
 
 // MissingError names the row that a write pointed at in vain.
 type MissingError struct {

@@ -1,10 +1,8 @@
 package projection
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 
@@ -67,7 +65,7 @@ type Facts struct {
 	Closings     map[uuid.UUID][]velox.Event // by session
 	Escrow       map[Escrow]bool             // devices that hold some of a product
 	Series       map[uuid.UUID]Series        // by id
-	Warehouses   []Warehouse                 // all of the store's
+	Warehouses   []Warehouse                 // all of the store's, the default first, then by the database's order of names
 }
 
 // Body is what a sale consists of, beside its own row.
@@ -120,7 +118,7 @@ func (f Facts) warehouse(candidate uuid.NullUUID) uuid.NullUUID {
 		if candidate.Valid && w.ID == candidate.UUID {
 			return candidate
 		}
-		if w.Active && (best == nil || compareWarehouses(w, *best) < 0) {
+		if w.Active && best == nil {
 			best = &f.Warehouses[i]
 		}
 	}
@@ -128,16 +126,6 @@ func (f Facts) warehouse(candidate uuid.NullUUID) uuid.NullUUID {
 		return uuid.NullUUID{}
 	}
 	return some(best.ID)
-}
-
-func compareWarehouses(a, b Warehouse) int {
-	if a.Default != b.Default {
-		if a.Default {
-			return -1
-		}
-		return 1
-	}
-	return cmp.Or(cmp.Compare(a.Name, b.Name), slices.Compare(a.ID[:], b.ID[:]))
 }
 
 // settled answers for an event that stands for one row: done if the store has

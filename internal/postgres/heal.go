@@ -90,7 +90,7 @@ func (h *Healing) Refill(ctx context.Context, grant lock.Grant) (slots int64, er
 // grace and waits in the outbox, or was made by the online API, which writes the
 // rows and no outbox entry.
 const loggedColumns = eventColumns + `, reconciled.slot(e.created_at), e.created_at,
-	CASE WHEN e.received_at > now() - $2::interval AND (
+	CASE WHEN e.received_at > now() - $2::interval AND e.received_at <= now() + $2::interval AND (
 		EXISTS (SELECT FROM public.outbox_entries o WHERE o.event_id = e.event_id::text AND o.target = 'projection'
 			AND o.status = 'pending' AND coalesce(o.retry_count, 0) < 10)
 		OR e.device_id = '00000000-0000-0000-0000-000000000001' AND NOT EXISTS (

@@ -40,7 +40,7 @@ func (h *Healing) Apply(ctx context.Context, grant lock.Grant, heals []healer.He
 		}
 		return nil
 	})
-	return fates, missing(err)
+	return fates, rejected(err)
 }
 
 // application is one Apply under way. A heal goes on while its fate is Written.
@@ -366,10 +366,20 @@ func (a *application) markHealed(ctx context.Context) error {
 // unmet reads the detail of a broken foreign key, as Postgres says it in English.
 var unmet = regexp.MustCompile(`^Key \(\w+\)=\(([0-9a-f-]{36})\) is not present in table "(\w+)"`)
 
-// missing turns a broken foreign key into a *healer.MissingError.
-func missing(err error) error {
+// rejected tells rows that the database refuses from a database that cannot be
+// worked with: a broken foreign key becomes a *healer.MissingError, what does not
+// fit its column healer.ErrUnfit, any other refusal healer.ErrRejected.
+func rejected(err error) error {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || pgErr.Code != "23503" {
+	switch {
+	case !ok:
+		return err
+	case pgErr.Code[:2] == "22":
+		return fmt.Errorf("%w: %w", healer.ErrUnfit, err)
+	case pgErr.Code == "23503":
+	case slices.Contains([]string{"23", "44", "54", "P0", "RC"}, pgErr.Code[:2]):
+		return fmt.Errorf("%w: %w", healer.ErrRejected, err)
+	default:
 		return err
 	}
 	out := &healer.MissingError{Constraint: pgErr.ConstraintName}

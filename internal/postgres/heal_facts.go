@@ -276,7 +276,8 @@ func (r *factReader) escrow() {
 		return
 	}
 	var e projection.Escrow
-	r.each("escrow", `SELECT device_id, product_id FROM public.stock_escrow WHERE store_id = $1 AND product_id = ANY($2) AND qty_granted > 0`,
+	r.each("escrow", `SELECT device_id, product_id FROM public.stock_escrow WHERE store_id = $1 AND product_id = ANY($2) AND qty_granted > 0
+		AND (expires_at IS NULL OR expires_at > now())`,
 		[]any{r.store, r.ids(projection.Escrowed)}, []any{&e.Device, &e.Product}, func() { r.facts.Escrow[e] = true })
 }
 
@@ -298,7 +299,8 @@ func (r *factReader) warehouses() {
 		return
 	}
 	var w projection.Warehouse
-	r.each("warehouses", `SELECT id, name, is_default, is_active FROM public.warehouses WHERE store_id = $1`,
+	r.each("warehouses", `SELECT id, name, is_default, is_active FROM public.warehouses WHERE store_id = $1
+		ORDER BY is_default DESC, name, id`,
 		[]any{r.store}, []any{&w.ID, &w.Name, &w.Default, &w.Active},
 		func() { r.facts.Warehouses = append(r.facts.Warehouses, w) })
 }

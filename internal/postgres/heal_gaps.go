@@ -44,6 +44,16 @@ func (h *Healing) Record(ctx context.Context, grant lock.Grant, open []healer.Ga
 		if _, err := tx.Exec(ctx, `DELETE FROM reconciled.gap WHERE store_id = $1 AND event_id = ANY($2)`, grant.Store, closed); err != nil {
 			return fmt.Errorf("forget gaps: %w", err)
 		}
+		// What is closed is projected: the backend's entry that gave up on it is moot, and
+		// it is not malformed any more.
+		if _, err := tx.Exec(ctx, `UPDATE public.outbox_entries SET status = 'processed', processed_at = now()
+			WHERE store_id = $1 AND target = 'projection' AND status = 'failed' AND event_id = ANY($2::uuid[]::text[])`, grant.Store, closed); err != nil {
+			return fmt.Errorf("settle outbox: %w", err)
+		}
+		if _, err := tx.Exec(ctx, `UPDATE reconciled.quarantine SET dismissed_at = now(), dismissed_by = 'reconciled', dismissed_reason = 'projected since'
+			WHERE store_id = $1 AND dismissed_at IS NULL AND event_id = ANY($2)`, grant.Store, closed); err != nil {
+			return fmt.Errorf("clear quarantine: %w", err)
+		}
 		_, err := tx.Exec(ctx, `
 			INSERT INTO reconciled.gap AS g (store_id, event_id, type, created_ms, class, reason, waits_table, waits_id,
 				last_error, attempts, next_attempt)

@@ -33,7 +33,7 @@ func (a *application) setStock(ctx context.Context) error {
 		return nil
 	}
 	err := a.tx.QueryRow(ctx, `SELECT (SELECT id FROM public.warehouses WHERE store_id = $1 AND is_active
-		ORDER BY is_default DESC, name COLLATE "C", id LIMIT 1)`, a.grant.Store).Scan(&fallback)
+		ORDER BY is_default DESC, name, id LIMIT 1)`, a.grant.Store).Scan(&fallback)
 	if err != nil {
 		return fmt.Errorf("read default warehouse: %w", err)
 	}

@@ -29,7 +29,7 @@ const affectedAtMost = 20
 const ledger = `
 	SELECT coalesce(m.warehouse_id, w.id) AS warehouse_id, m.product_id, m.variant_id, sum(m.qty_delta) AS qty
 	FROM public.inventory_movements m
-	LEFT JOIN LATERAL (SELECT id FROM public.warehouses WHERE store_id = $1 AND is_active ORDER BY is_default DESC, name LIMIT 1) w ON true
+	LEFT JOIN LATERAL (SELECT id FROM public.warehouses WHERE store_id = $1 AND is_active ORDER BY is_default DESC, name, id LIMIT 1) w ON true
 	WHERE m.store_id = $1 AND m.from_escrow IS NOT TRUE
 	  AND m.movement_type IN ('received', 'adjust', 'sold', 'sale', 'transfer_in', 'transfer_out')
 	GROUP BY 1, 2, 3`
