@@ -11,7 +11,7 @@ import (
 // A hundred thousand events, a thousand missing on each side, five hundred
 // orphans: one round and one heal mend it all.
 func TestI5AHundredThousandEventsAreMendedInOneRoundAndOneHeal(t *testing.T) {
-	c := newChain(t, stage.Options{}, 100_000,
+	c := newChain(t, stage.Options{Binary: plain}, 100_000,
 		fleet.Outage(fleet.Store, 700), fleet.Scattered(fleet.Store, 300),
 		fleet.Outage(fleet.Central, 600), fleet.Scattered(fleet.Central, 400))
 	c.plant(c.Store, fleet.Store,
