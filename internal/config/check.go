@@ -157,10 +157,13 @@ func (c *Config) checkStores(f *faults) {
 	for i, s := range c.Stores {
 		key := fmt.Sprintf("stores[%d]", i)
 		id, ok := storeID(f, key, s)
-		if ok && slices.Contains(c.stores, id) {
+		switch {
+		case !ok:
+		case slices.Contains(c.stores, id):
 			f.add(key, "%s is listed twice", id)
+		default:
+			c.stores = append(c.stores, id)
 		}
-		c.stores = append(c.stores, id)
 	}
 }
 
