@@ -3,7 +3,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 IMAGE ?= reconciled:$(VERSION)
 # A package's tests may take this long; the slowest start whole chains of servers.
-TEST_TIMEOUT ?= 30m
+TEST_TIMEOUT ?= 60m
 FUZZ_TIME ?= 20s
 CA_CERTIFICATES ?= /etc/ssl/certs/ca-certificates.crt
 
