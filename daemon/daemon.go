@@ -212,9 +212,10 @@ func (d *Daemon) isStopping() bool {
 const measureTimeout = 20 * time.Second
 
 // ended lets the monitor look again at a store that a run has just changed, and at
-// one whose snapshot another daemon takes.
+// one whose snapshot another daemon takes. A daemon on its way down does not look: a
+// silent central would hold up its end.
 func (d *Daemon) ended(store uuid.UUID, run postgres.Run, changed bool) {
-	if d.monitor == nil {
+	if d.monitor == nil || d.isStopping() {
 		return
 	}
 	d.monitor.note(store, run)

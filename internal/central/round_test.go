@@ -173,13 +173,19 @@ func TestACopyThatLostItsContentGetsItBack(t *testing.T) {
 	}
 }
 
+// twins are one business act under two event ids.
+func twins() (first, second velox.Event) {
+	const request = "e77dcfdb-4746-4ddb-9534-94231ec8d2e3"
+	payload := `{"sale_id": "5a046d2e-fbff-410a-990f-655fd52a9fe0", "request_id": "` + request + `"}`
+	first, second = event(1, velox.SaleCreated, payload), event(2, velox.SaleCreated, payload)
+	first.RequestID = uuid.NullUUID{UUID: uuid.MustParse(request), Valid: true}
+	second.RequestID = first.RequestID
+	return first, second
+}
+
 func TestARequestUnderASecondIDIsExplained(t *testing.T) {
 	p := newPair(t)
-	payload := `{"sale_id": "5a046d2e-fbff-410a-990f-655fd52a9fe0", "request_id": "e77dcfdb-4746-4ddb-9534-94231ec8d2e3"}`
-	first, second := event(1, velox.SaleCreated, payload), event(2, velox.SaleCreated, payload)
-	for _, e := range []*velox.Event{&first, &second} {
-		e.RequestID = uuid.NullUUID{UUID: uuid.MustParse("e77dcfdb-4746-4ddb-9534-94231ec8d2e3"), Valid: true}
-	}
+	first, second := twins()
 	p.store.add(first)
 	p.central.add(second)
 	report := p.wantRound(t, reconcile.InSync)
@@ -193,11 +199,7 @@ func TestARequestUnderASecondIDIsExplained(t *testing.T) {
 
 func TestAnExceptionWhoseCauseIsGoneIsNoneAnyMore(t *testing.T) {
 	p := newPair(t)
-	payload := `{"sale_id": "5a046d2e-fbff-410a-990f-655fd52a9fe0", "request_id": "e77dcfdb-4746-4ddb-9534-94231ec8d2e3"}`
-	first, second := event(1, velox.SaleCreated, payload), event(2, velox.SaleCreated, payload)
-	for _, e := range []*velox.Event{&first, &second} {
-		e.RequestID = uuid.NullUUID{UUID: uuid.MustParse("e77dcfdb-4746-4ddb-9534-94231ec8d2e3"), Valid: true}
-	}
+	first, second := twins()
 	p.store.add(first)
 	p.central.add(second)
 	p.wantRound(t, reconcile.InSync)
@@ -362,6 +364,26 @@ func TestI10AStoresTokenOpensThatStoreOnly(t *testing.T) {
 	}
 	if n := p.central.number(`SELECT count(*) FROM events`); n != 0 {
 		t.Errorf("%d events came in through a wrong door", n)
+	}
+}
+
+func TestAnInstallationThatIsNoUUIDIsRefused(t *testing.T) {
+	p := newPair(t)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.server.URL+"/federation/v1/stores/"+shop.String()+"/ready", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	for header, want := range map[string]int{"": http.StatusOK, uuid.NewString(): http.StatusOK, "tienda": http.StatusBadRequest} {
+		request.Header.Set("Reconciled-Installation", header)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("installation %q: %d, want %d", header, response.StatusCode, want)
+		}
 	}
 }
 

@@ -119,7 +119,11 @@ func (s *Server) call(name, media string, answer func(context.Context, request) 
 			return
 		}
 		defer s.leave(store)
-		from, _ := uuid.Parse(r.Header.Get(headerInstallation))
+		from, err := sender(r)
+		if err != nil {
+			s.fail(w, name, store, err)
+			return
+		}
 		out, err := answer(r.Context(), request{store, from, http.MaxBytesReader(w, r.Body, maxPage)})
 		if err != nil {
 			s.fail(w, name, store, err)
@@ -155,6 +159,19 @@ func (s *Server) admit(r *http.Request, media string) (velox.StoreID, error) {
 		}
 	}
 	return store, nil
+}
+
+// sender is the installation that calls; uuid.Nil when it does not say.
+func sender(r *http.Request) (uuid.UUID, error) {
+	header := r.Header.Get(headerInstallation)
+	if header == "" {
+		return uuid.Nil, nil
+	}
+	id, err := uuid.Parse(header)
+	if err != nil {
+		return id, refuse(http.StatusBadRequest, "BAD_INSTALLATION", headerInstallation, "installation %.64q is not a UUID", header)
+	}
+	return id, nil
 }
 
 // owns compares in constant time, digests of equal length.

@@ -76,10 +76,9 @@ func (l *Log) Agree(ctx context.Context, grant lock.Grant, agreed reconcile.Agre
 			WITH out AS (
 				SELECT reconciled.slot(created_at) AS slot, count(*) AS n FROM public.events
 				WHERE store_id = $1 AND event_id = ANY($3) GROUP BY 1)
-			UPDATE reconciled.leaf AS l SET agreed_count = l.count - coalesce(out.n, 0)
-			FROM reconciled.leaf AS k LEFT JOIN out ON out.slot = k.slot
-			WHERE l.store_id = $1 AND k.store_id = $1 AND l.slot = k.slot AND l.sub_slot = k.sub_slot
-			  AND l.version <= $2 AND l.agreed_count <> l.count - coalesce(out.n, 0)`,
+			UPDATE reconciled.leaf AS l SET agreed_count = l.count - coalesce((SELECT n FROM out WHERE out.slot = l.slot), 0)
+			WHERE l.store_id = $1 AND l.version <= $2
+			  AND l.agreed_count <> l.count - coalesce((SELECT n FROM out WHERE out.slot = l.slot), 0)`,
 			grant.Store, agreed.Pin, excepted)
 		if err != nil {
 			return fmt.Errorf("mark proven leaves: %w", err)

@@ -115,6 +115,9 @@ func measureStock(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *hea
 	if err != nil {
 		return fmt.Errorf("measure stock: %w", err)
 	}
+	if into.Metrics.NegativeStockCount == 0 {
+		return nil // the ledger need not be added up a second time to name nothing
+	}
 	return name(ctx, tx, store, into, "negative_stock", `
 		SELECT l.product_id::text, coalesce(p.name, '?') || ': ' || l.qty FROM (`+ledger+`) l
 		LEFT JOIN public.products p ON p.id = l.product_id WHERE l.qty < 0 ORDER BY l.qty LIMIT $2`)
@@ -123,6 +126,9 @@ func measureStock(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *hea
 func measureFiscal(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *health.Snapshot) error {
 	if err := tx.QueryRow(ctx, `SELECT count(*) FROM (`+fiscalDuplicates+`) d`, store).Scan(&into.More.FiscalDuplicateCount); err != nil {
 		return fmt.Errorf("measure fiscal numbers: %w", err)
+	}
+	if into.More.FiscalDuplicateCount == 0 {
+		return nil
 	}
 	return name(ctx, tx, store, into, "fiscal_duplicate", `
 		SELECT number, 'series ' || coalesce(series_id::text, '?') || ', sales ' || ids FROM (`+fiscalDuplicates+`) d ORDER BY number LIMIT $2`)

@@ -218,13 +218,14 @@ func (r *round) request(ctx context.Context) (CheckRequest, Pin, error) {
 // settle takes exceptions off the list that the peer holds the same way. Only
 // what was asked about counts, so that a peer cannot keep a round going.
 func (r *round) settle(ctx context.Context, asked []Exception, settled []uuid.UUID) (bool, error) {
+	same := make(map[uuid.UUID]bool, len(settled))
+	for _, id := range settled {
+		same[id] = true
+	}
 	var gone []uuid.UUID
 	for _, e := range asked {
-		for _, id := range settled {
-			if e.Event == id {
-				gone = append(gone, id)
-				break
-			}
+		if same[e.Event] {
+			gone = append(gone, e.Event)
 		}
 	}
 	if len(gone) == 0 {
