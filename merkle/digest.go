@@ -71,19 +71,28 @@ func writeField(h hash.Hash, field []byte) {
 	h.Write(field)
 }
 
-// Leaf is a slot: how many events it holds and their digest.
+// Leaf is a slot: how many events it holds, their digest, and the sum of their
+// short hashes in the sketch's field.
 type Leaf struct {
 	Count  uint32
 	Digest Digest
+	Sum    uint32
 }
 
 // LeafBuilder digests a slot's items, added in key order:
 // SHA-256(0x01 ‖ slot ‖ count ‖ items). An ordered hash, not a sum: whoever
-// chooses items could forge a sum.
-type LeafBuilder struct{ digests []byte }
+// chooses items could forge a sum. The sum that stands beside it finds differences
+// fast and proves nothing.
+type LeafBuilder struct {
+	digests []byte
+	sum     element
+}
 
 // Add appends the next item.
-func (b *LeafBuilder) Add(item Item) { b.digests = append(b.digests, item.Digest[:]...) }
+func (b *LeafBuilder) Add(item Item) {
+	b.digests = append(b.digests, item.Digest[:]...)
+	b.sum = b.sum.plus(item.element())
+}
 
 // Leaf digests what was added, and starts over. An empty slot is the zero Leaf.
 func (b *LeafBuilder) Leaf(slot int64) Leaf {
@@ -98,9 +107,9 @@ func (b *LeafBuilder) Leaf(slot int64) Leaf {
 	h := sha256.New()
 	h.Write(head[:])
 	h.Write(b.digests)
-	leaf := Leaf{Count: uint32(count)}
+	leaf := Leaf{Count: uint32(count), Sum: uint32(b.sum)}
 	h.Sum(leaf.Digest[:0])
-	b.digests = b.digests[:0]
+	b.digests, b.sum = b.digests[:0], 0
 	return leaf
 }
 

@@ -158,7 +158,7 @@ func (l *Log) current(ctx context.Context, tx pgx.Tx, store velox.StoreID, root 
 
 // withLeaves is a tree with the leaves of versions behind since applied.
 func withLeaves(ctx context.Context, tx pgx.Tx, store velox.StoreID, tree merkle.Tree, since int64) (merkle.Tree, error) {
-	rows, err := tx.Query(ctx, `SELECT slot, count, digest FROM reconciled.leaf
+	rows, err := tx.Query(ctx, `SELECT slot, count, digest, sum FROM reconciled.leaf
 		WHERE store_id = $1 AND version > $2 AND digest_version = $3`, store, since, merkle.DigestVersion)
 	if err != nil {
 		return tree, fmt.Errorf("load leaves: %w", err)
@@ -166,7 +166,7 @@ func withLeaves(ctx context.Context, tx pgx.Tx, store velox.StoreID, tree merkle
 	changes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (merkle.Change, error) {
 		var c merkle.Change
 		var digest []byte
-		if err := row.Scan(&c.Slot, &c.Leaf.Count, &digest); err != nil {
+		if err := row.Scan(&c.Slot, &c.Leaf.Count, &digest, &c.Leaf.Sum); err != nil {
 			return c, err
 		}
 		copy(c.Leaf.Digest[:], digest)
@@ -197,14 +197,14 @@ func takeDirty(ctx context.Context, tx pgx.Tx, store velox.StoreID, slots []int6
 	_, err := tx.Exec(ctx, `
 		WITH taken AS (
 			DELETE FROM reconciled.dirty WHERE store_id = $1 AND slot = ANY($2)
-			RETURNING slot, op, event_id, type, created_ms, item, deleted_at),
+			RETURNING slot, op, event_id, type, created_ms, item, at),
 		unproven AS (
 			UPDATE reconciled.leaf l SET agreed_count = greatest(l.agreed_count - t.n, 0)
 			FROM (SELECT slot, count(*) AS n FROM taken WHERE op <> 'i' GROUP BY slot) t
 			WHERE l.store_id = $1 AND l.slot = t.slot)
 		INSERT INTO reconciled.deletion AS d (store_id, event_id, type, created_ms, item, deleted_at)
-		SELECT DISTINCT ON (event_id) $1, event_id, type, created_ms, item, deleted_at FROM taken WHERE event_id IS NOT NULL
-		ORDER BY event_id, deleted_at DESC
+		SELECT DISTINCT ON (event_id) $1, event_id, type, created_ms, item, at FROM taken WHERE op = 'd'
+		ORDER BY event_id, at DESC
 		ON CONFLICT (store_id, event_id) DO UPDATE SET deleted_at = excluded.deleted_at, item = excluded.item`, store, slots)
 	if err != nil {
 		return fmt.Errorf("take dirty rows: %w", err)
@@ -240,16 +240,17 @@ func readLeaves(ctx context.Context, tx pgx.Tx, store velox.StoreID, slots []int
 }
 
 func writeLeaves(ctx context.Context, tx pgx.Tx, store velox.StoreID, changes []merkle.Change, now pinned) error {
-	slots, counts, digests := make([]int64, len(changes)), make([]int32, len(changes)), make([][]byte, len(changes))
+	n := len(changes)
+	slots, counts, digests, sums := make([]int64, n), make([]int32, n), make([][]byte, n), make([]int64, n)
 	for i, c := range changes {
-		slots[i], counts[i], digests[i] = c.Slot, int32(c.Leaf.Count), c.Leaf.Digest[:]
+		slots[i], counts[i], digests[i], sums[i] = c.Slot, int32(c.Leaf.Count), c.Leaf.Digest[:], int64(c.Leaf.Sum)
 	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO reconciled.leaf (store_id, slot, count, digest, digest_version, version)
-		SELECT $1, unnest($2::bigint[]), unnest($3::int[]), unnest($4::bytea[]), $5, $6
-		ON CONFLICT (store_id, slot, sub_slot) DO UPDATE SET count = excluded.count, digest = excluded.digest,
+		INSERT INTO reconciled.leaf (store_id, slot, count, digest, sum, digest_version, version)
+		SELECT $1, unnest($2::bigint[]), unnest($3::int[]), unnest($4::bytea[]), unnest($7::bigint[]), $5, $6
+		ON CONFLICT (store_id, slot) DO UPDATE SET count = excluded.count, digest = excluded.digest, sum = excluded.sum,
 			digest_version = excluded.digest_version, version = excluded.version`,
-		store, slots, counts, digests, merkle.DigestVersion, now.version)
+		store, slots, counts, digests, merkle.DigestVersion, now.version, sums)
 	if err != nil {
 		return fmt.Errorf("write leaves: %w", err)
 	}

@@ -69,12 +69,15 @@ const (
 	Duplicate Status = "request_duplicate"
 	// Purged: it was there and was removed on purpose.
 	Purged Status = "purged"
+	// Held: it was deleted there with many others, and waits for a person to say
+	// that it is to come back.
+	Held Status = "held"
 )
 
 // Excepted reports whether an event with this outcome stays different on the two
 // sides, and so must be agreed on as an exception.
 func (s Status) Excepted() bool {
-	return s == Conflict || s == Refused || s == Duplicate || s == Purged
+	return s == Conflict || s == Refused || s == Duplicate || s == Purged || s == Held
 }
 
 // Explained reports whether an exception is as it should be: it does not make

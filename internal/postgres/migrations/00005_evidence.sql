@@ -1,0 +1,100 @@
+-- +goose Up
+
+-- A leaf also keeps the sum of its items' short hashes (merkle.Leaf.Sum), which
+-- sketches are taken of. Leaves without one are computed anew. An overfull slot is
+-- one leaf like any other.
+ALTER TABLE reconciled.leaf DROP CONSTRAINT leaf_pkey;
+ALTER TABLE reconciled.leaf DROP COLUMN sub_slot;
+ALTER TABLE reconciled.leaf ADD PRIMARY KEY (store_id, slot);
+ALTER TABLE reconciled.leaf ADD COLUMN sum bigint NOT NULL DEFAULT 0;
+ALTER TABLE reconciled.leaf ALTER COLUMN sum DROP DEFAULT;
+UPDATE reconciled.leaf SET digest_version = 0;
+
+-- A declared purge leaves its item in the tree. Any other deletion that was seen is
+-- undone from the other side, a few a day; a bulk of them is held until a person
+-- releases it.
+ALTER TABLE reconciled.deletion
+    ADD COLUMN declared    bool NOT NULL DEFAULT false,
+    ADD COLUMN released_at timestamptz,
+    ADD COLUMN released_by text,
+    ADD COLUMN restored_at timestamptz;
+UPDATE reconciled.deletion SET declared = true
+WHERE type = 'StockAdjusted' AND created_ms < reconciled.ms(deleted_at) - 86400000;
+CREATE INDEX deletion_declared ON reconciled.deletion (store_id, created_ms) WHERE declared;
+CREATE INDEX deletion_open ON reconciled.deletion (store_id, deleted_at) WHERE NOT declared AND restored_at IS NULL;
+
+ALTER TABLE reconciled.exception DROP CONSTRAINT exception_kind_check;
+ALTER TABLE reconciled.exception ADD CHECK (kind IN ('conflict', 'refused', 'request_duplicate', 'purged', 'held'));
+
+-- What an update of an event's content changed: the trigger notes the digests
+-- before and after.
+ALTER TABLE reconciled.dirty RENAME COLUMN deleted_at TO at;
+ALTER TABLE reconciled.dirty ADD COLUMN item_after bytea;
+
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION reconciled.capture_delete() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO reconciled.dirty (store_id, slot, op, event_id, type, created_ms, item, at)
+    SELECT o.store_id, reconciled.slot(o.created_at), 'd', o.event_id, o.type, reconciled.ms(o.created_at),
+           reconciled.item(o.event_id, o.created_at, o.store_id, o.device_id, o.seq, o.type, o.version,
+                           coalesce(s.said, nullif(o.delta_payload, '{}'), o.payload)), clock_timestamp()
+    FROM old_rows o
+    LEFT JOIN reconciled.said s ON s.event_id = o.event_id;
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+
+-- Evidence that the log was tampered with or has rotted (EVENT_TAMPERED).
+CREATE TABLE reconciled.evidence (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    store_id   uuid        NOT NULL,
+    kind       text        NOT NULL CHECK (kind IN (
+        'changed',   -- an update of content, seen by the trigger: item digests before and after
+        'deleted',   -- a deletion that is no declared purge, seen by the trigger: item digest before
+        'truncated', -- the log was truncated
+        'self_check',-- content does not hash to the event's own full_payload_hash
+        'slot',      -- a slot's leaf is not what its events say, and nothing in the dirty log explains it
+        'vanished',  -- in such a slot: the other side has it, it is not here
+        'differs',   -- in such a slot: the other side has it otherwise
+        'capture')), -- triggers were missing or disabled, or the table was another
+    slot       bigint,
+    event_id   uuid,
+    expected   bytea,       -- digest that was recorded
+    found      bytea,       -- digest of what is there
+    detail     text        NOT NULL DEFAULT '',
+    found_at   timestamptz NOT NULL DEFAULT now(),
+    cleared_at timestamptz,
+    cleared_by text
+);
+CREATE INDEX evidence_open ON reconciled.evidence (store_id, found_at DESC) WHERE cleared_at IS NULL;
+CREATE UNIQUE INDEX evidence_once ON reconciled.evidence (store_id, kind, coalesce(slot, 0), coalesce(event_id, store_id),
+    coalesce(found, ''::bytea)) WHERE cleared_at IS NULL;
+
+-- How the log looked when its triggers were last found whole: which table, which
+-- partitions. Anything else than that means that changes may have gone past them.
+CREATE TABLE reconciled.capture (
+    singleton    bool PRIMARY KEY DEFAULT true CHECK (singleton),
+    fingerprint  text        NOT NULL,
+    checked_at   timestamptz NOT NULL DEFAULT now(),
+    broken_since timestamptz
+);
+
+-- The slow pass that digests everything anew.
+CREATE TABLE reconciled.scrub (
+    store_id     uuid PRIMARY KEY,
+    began_at     timestamptz NOT NULL DEFAULT now(), -- of this pass
+    slot         bigint,                             -- the last one done; NULL before the first
+    slots        bigint      NOT NULL DEFAULT 0,     -- done in this pass
+    events       bigint      NOT NULL DEFAULT 0,
+    found        bigint      NOT NULL DEFAULT 0,     -- pieces of evidence in this pass
+    last_full_at timestamptz                         -- end of the last complete pass
+);
+
+GRANT SELECT, INSERT ON reconciled.evidence TO reconciled_runtime;
+GRANT UPDATE (cleared_at, cleared_by) ON reconciled.evidence TO reconciled_runtime;
+GRANT SELECT, INSERT, UPDATE ON reconciled.capture, reconciled.scrub TO reconciled_runtime;
+GRANT UPDATE (declared, released_at, released_by, restored_at) ON reconciled.deletion TO reconciled_runtime;
+
+-- +goose Down
+SELECT 1 / 0 AS "the schema holds evidence; take it down by hand";
