@@ -11,6 +11,8 @@ CA_CERTIFICATES ?= /etc/ssl/certs/ca-certificates.crt
 # refuses where another user owns the checkout).
 export GOFLAGS ?= -buildvcs=false
 
+comma := ,
+
 SCRIPTS := scripts/deps scripts/image-test .ci/run
 
 .DEFAULT_GOAL := help
@@ -26,6 +28,10 @@ demo: deps build ## show it all working on private servers; ARGS are `reconciled
 .PHONY: test
 test: deps lint ## everything that must hold: lint, then all tests with the race detector
 	go test -race -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: bench
+bench: deps ## measure what reconciliation costs; BENCH=full also for ten million events
+	go run ./internal/bench -n $(if $(filter full,$(BENCH)),1000000$(comma)10000000,1000000) $(ARGS)
 
 .PHONY: lint
 lint: ## go vet, gofumpt, staticcheck, and shellcheck where it is installed

@@ -22,6 +22,7 @@ const (
 	TaskHeal      = "heal"
 	TaskHealFull  = "heal-full"
 	TaskReconcile = "reconcile"
+	TaskScrub     = "scrub"
 	TaskSnapshot  = "snapshot"
 )
 

@@ -7,6 +7,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/veloxpos/reconciled/healer"
+	"github.com/veloxpos/reconciled/internal/postgres"
 	"github.com/veloxpos/reconciled/lock"
 	"github.com/veloxpos/reconciled/merkle/reconcile"
 )
@@ -89,3 +90,23 @@ func Snapshot(monitor *Monitor, schedule cron.Schedule) *Task {
 		return Result{Verdict: string(report.OverallHealth), Report: report.Metrics, Quiet: true}, nil
 	}}
 }
+
+// Scrub goes on with the slow pass that digests everything anew.
+func Scrub(log *postgres.Log, schedule cron.Schedule) *Task {
+	return &Task{Name: TaskScrub, Schedule: schedule, Work: func(ctx context.Context, grant lock.Grant, handle Handle) (Result, error) {
+		options := postgres.ScrubOptions{Stop: handle.Stop, Events: scrubEvents}
+		earlier, _ := handle.Earlier.(postgres.ScrubReport)
+		options.Events -= earlier.Events
+		report, err := log.Scrub(ctx, grant, options)
+		report = earlier.Plus(report)
+		result := Result{Report: report, Verdict: "clean", Quiet: report.Found == 0}
+		if report.Found > 0 {
+			result.Verdict = "evidence"
+		}
+		return result, err
+	}}
+}
+
+// scrubEvents is a turn's share: a log of a million events is gone through in ten
+// turns.
+const scrubEvents = 100_000

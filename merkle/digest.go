@@ -17,6 +17,9 @@ const (
 	tagLeaf
 	tagNode
 	tagPart
+	tagProof
+	tagAgreement
+	tagList
 )
 
 // Digest is a SHA-256.
@@ -42,33 +45,30 @@ type Content struct {
 // is the SHA-256 of the fields one after another, each behind its tag and
 // length, so that no text can move from one field into the next.
 func NewItem(key Key, c Content) Item {
-	h := sha256.New()
-	writeField(h, c.Store[:])
-	writeField(h, c.Device[:])
-	writeField(h, binary.BigEndian.AppendUint64(nil, uint64(c.Seq)))
-	writeField(h, []byte(c.Type))
-	writeField(h, binary.BigEndian.AppendUint32(nil, uint32(c.Version)))
-	writeField(h, c.Said)
+	var room [1024]byte // on the stack: most events allocate nothing
+	f := appendField(room[:0], c.Store[:])
+	f = appendField(f, c.Device[:])
+	f = binary.BigEndian.AppendUint64(append(f, 1, 0, 0, 0, 8), uint64(c.Seq))
+	f = appendField(f, c.Type)
+	f = binary.BigEndian.AppendUint32(append(f, 1, 0, 0, 0, 4), uint32(c.Version))
+	if c.Said == nil {
+		f = append(f, 0)
+	} else {
+		f = appendField(f, c.Said)
+	}
+	content := sha256.Sum256(f)
 	var b [1 + 16 + 8 + sha256.Size]byte
 	b[0] = tagItem
 	copy(b[1:], key.ID[:])
 	binary.BigEndian.PutUint64(b[17:], uint64(key.At))
-	h.Sum(b[:25])
+	copy(b[25:], content[:])
 	return Item{Key: key, Digest: sha256.Sum256(b[:])}
 }
 
-// writeField writes 0x00 for NULL, else 0x01, the length in four bytes, the
-// bytes.
-func writeField(h hash.Hash, field []byte) {
-	if field == nil {
-		h.Write([]byte{0})
-		return
-	}
-	var head [5]byte
-	head[0] = 1
-	binary.BigEndian.PutUint32(head[1:], uint32(len(field)))
-	h.Write(head[:])
-	h.Write(field)
+// appendField appends 0x01, the length in four bytes, the bytes. NULL is 0x00.
+func appendField[T string | []byte](to []byte, field T) []byte {
+	to = binary.BigEndian.AppendUint32(append(to, 1), uint32(len(field)))
+	return append(to, field...)
 }
 
 // Leaf is a slot: how many events it holds, their digest, and the sum of their
@@ -156,5 +156,3 @@ type Summary struct {
 	Count  uint64
 	Digest Digest
 }
-
-func (s Summary) same(other Summary) bool { return s.Count == other.Count && s.Digest == other.Digest }

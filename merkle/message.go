@@ -3,12 +3,13 @@ package merkle
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 )
 
-// MessageVersion is the first byte of every message. A peer that speaks another
-// is told so before anything is compared.
-const MessageVersion = 1
+// MessageVersion is in the first byte of every message, DigestVersion beside it. A
+// peer that speaks others is told so before anything is compared.
+const MessageVersion = 2
+
+const versions = MessageVersion<<4 | DigestVersion
 
 // MaxMessage bounds a message in bytes, in both directions.
 const MaxMessage = 8 << 20
@@ -20,170 +21,408 @@ var (
 	ErrVersion = errors.New("message version")
 )
 
-// A message: version, digest version, kind, then a count and that many parts.
-// Counts are uvarints; a summary is its range (nibbles, and as many whole bytes
-// of prefix), its count, its digest. Bytes after the end are an error.
+// A message is the byte of versions, its kind, and its fields one after another.
+// Numbers are uvarints, times and slots zigzag varints, digests whole or cut as
+// their types say, and fields that may be missing have a bit each in a byte of
+// flags. Bytes after the end are an error.
 const (
-	kindQuestions byte = 1
-	kindAnswers   byte = 2
+	kindOpening byte = iota + 1
+	kindReply
+	kindQuestions
+	kindAnswers
+	kindWant
+)
 
-	answerSame  byte = 0
-	answerParts byte = 1
+const (
+	openingPlain byte = 1 << iota
+	openingLook
+	openingExceptions
+	openingAnchor
+	openingListed
+)
+
+// EncodeOpening is the message that opens a comparison.
+func EncodeOpening(o Opening) []byte {
+	w := begin(kindOpening)
+	w.flags(
+		flag{o.Plain, openingPlain}, flag{o.Look, openingLook}, flag{o.Exceptions != Token{}, openingExceptions},
+		flag{o.Anchor != Token{}, openingAnchor}, flag{o.Listed != nil, openingListed})
+	w.salt(o.Salt)
+	w.number(o.Count)
+	w.bytes(o.Root[:])
+	if o.Exceptions != (Token{}) {
+		w.bytes(o.Exceptions[:])
+	}
+	if o.Anchor != (Token{}) {
+		w.bytes(o.Anchor[:])
+	}
+	if o.Listed != nil {
+		w.number(uint64(len(o.Listed)))
+		for _, e := range o.Listed {
+			w.bytes(e.ID[:])
+			w.bytes(e.Digest[:])
+		}
+	}
+	w.signed(o.Now)
+	for _, hint := range o.Hints {
+		w.b = binary.BigEndian.AppendUint16(w.b, hint)
+	}
+	w.bytes(o.Census[:])
+	return w.b
+}
+
+// DecodeOpening reads a message that opens a comparison; its list of exceptions
+// is at most maxListed long.
+func DecodeOpening(message []byte, maxListed int) (o Opening, err error) {
+	r, err := open(message, kindOpening)
+	if err != nil {
+		return o, err
+	}
+	flags := r.flags(openingPlain | openingLook | openingExceptions | openingAnchor | openingListed)
+	o.Plain, o.Look = flags&openingPlain != 0, flags&openingLook != 0
+	o.Salt = r.salt()
+	o.Count = r.number()
+	r.into(o.Root[:])
+	if flags&openingExceptions != 0 {
+		r.into(o.Exceptions[:])
+	}
+	if flags&openingAnchor != 0 {
+		r.into(o.Anchor[:])
+	}
+	if flags&openingListed != 0 {
+		o.Listed = make([]Exception, r.length(maxListed, 32))
+		for i := range o.Listed {
+			r.into(o.Listed[i].ID[:])
+			r.into(o.Listed[i].Digest[:])
+		}
+	}
+	o.Now = r.slot()
+	for i := range o.Hints {
+		o.Hints[i] = uint16(r.fixed(2))
+	}
+	r.into(o.Census[:])
+	return o, r.close()
+}
+
+const (
+	replySettled byte = 1 << iota
+	replyRegress
+	replyFrom
+	replyCells
+	replyWide
+	replyRuns
+)
+
+// EncodeReply is the message that answers an opening.
+func EncodeReply(p Reply) []byte {
+	w := begin(kindReply)
+	w.byte(byte(p.Status))
+	w.flags(
+		flag{p.Settled != nil, replySettled}, flag{p.Regress != nil, replyRegress}, flag{p.From != firstSlot, replyFrom},
+		flag{p.Cells != nil, replyCells}, flag{p.Wide != nil, replyWide}, flag{p.Runs != nil, replyRuns})
+	if p.Settled != nil {
+		w.number(uint64(len(p.Settled)))
+		for _, id := range p.Settled {
+			w.bytes(id[:])
+		}
+	}
+	if p.Regress != nil {
+		w.number(p.Regress.Count)
+		w.bytes(p.Regress.Root[:])
+		w.signed(p.Regress.At)
+	}
+	if p.Status == Same {
+		w.bytes(p.Proof[:])
+		return w.b
+	}
+	w.number(p.Count)
+	w.bytes(p.Root[:])
+	if p.From != firstSlot {
+		w.signed(p.From)
+	}
+	switch {
+	case p.Cells != nil:
+		w.cells(p.Cells)
+	case p.Wide != nil:
+		for _, c := range p.Wide {
+			w.b = binary.BigEndian.AppendUint16(w.b, c)
+		}
+	case p.Runs != nil:
+		w.runs(p.From, p.Runs)
+	}
+	return w.b
+}
+
+// DecodeReply reads a message that answers an opening with a list of at most
+// maxListed exceptions.
+func DecodeReply(message []byte, maxListed int) (p Reply, err error) {
+	r, err := open(message, kindReply)
+	if err != nil {
+		return p, err
+	}
+	p.Status = Status(r.byte())
+	if p.Status < Same || p.Status > Different {
+		r.fail("unknown status")
+	}
+	flags := r.flags(replySettled | replyRegress | replyFrom | replyCells | replyWide | replyRuns)
+	if flags&replySettled != 0 {
+		p.Settled = make([][16]byte, r.length(maxListed, 16))
+		for i := range p.Settled {
+			r.into(p.Settled[i][:])
+		}
+	}
+	if flags&replyRegress != 0 {
+		p.Regress = &Regress{Count: r.number()}
+		r.into(p.Regress.Root[:])
+		p.Regress.At = r.signed()
+	}
+	p.From = firstSlot
+	if p.Status == Same {
+		r.into(p.Proof[:])
+		return p, r.close()
+	}
+	p.Count = r.number()
+	r.into(p.Root[:])
+	if flags&replyFrom != 0 {
+		p.From = r.slot()
+	}
+	if flags&replyCells != 0 {
+		p.Cells = r.cells()
+	}
+	if flags&replyWide != 0 {
+		p.Wide = new(Wide)
+		for i := range p.Wide {
+			p.Wide[i] = uint16(r.fixed(2))
+		}
+	}
+	if flags&replyRuns != 0 {
+		p.Runs = r.runs(p.From, maxParts)
+	}
+	return p, r.close()
+}
+
+const (
+	questionsExceptions byte = 1 << iota
+	questionsSketch
 )
 
 // EncodeQuestions is the message that asks.
-func EncodeQuestions(questions []Question) []byte {
-	b := binary.AppendUvarint(header(kindQuestions), uint64(len(questions)))
-	for _, q := range questions {
-		b = appendSummary(b, q)
+func EncodeQuestions(q Questions) []byte {
+	w := begin(kindQuestions)
+	w.flags(flag{q.Exceptions != Token{}, questionsExceptions}, flag{q.Sketch != nil, questionsSketch})
+	w.salt(q.Salt)
+	if q.Exceptions != (Token{}) {
+		w.bytes(q.Exceptions[:])
 	}
-	return b
-}
-
-// EncodeAnswers is the message that answers.
-func EncodeAnswers(answers []Answer) []byte {
-	b := binary.AppendUvarint(header(kindAnswers), uint64(len(answers)))
-	for _, a := range answers {
-		if a.Same {
-			b = append(b, answerSame)
-			continue
-		}
-		b = binary.AppendUvarint(append(b, answerParts), uint64(len(a.Parts)))
-		for _, p := range a.Parts {
-			b = appendSummary(b, p)
-		}
+	if s := q.Sketch; s != nil {
+		w.signed(s.From)
+		w.signed(s.Now)
+		w.number(uint64(s.Cells))
 	}
-	return b
-}
-
-func header(kind byte) []byte { return []byte{MessageVersion, DigestVersion, kind} }
-
-func appendSummary(b []byte, s Summary) []byte {
-	b = append(b, s.Range.Nibbles)
-	b = append(b, s.Range.Prefix[:(s.Range.Nibbles+1)/2]...)
-	b = binary.AppendUvarint(b, s.Count)
-	return append(b, s.Digest[:]...)
+	w.number(uint64(len(q.Areas)))
+	var last Area
+	for _, a := range q.Areas {
+		w.areaAfter(last, a)
+		last = a
+	}
+	return w.b
 }
 
 // DecodeQuestions reads a message that asks.
-func DecodeQuestions(message []byte) ([]Question, error) {
+func DecodeQuestions(message []byte) (q Questions, err error) {
 	r, err := open(message, kindQuestions)
 	if err != nil {
-		return nil, err
+		return q, err
 	}
-	questions := make([]Question, 0, r.length(maxQuestions))
-	for range cap(questions) {
-		questions = append(questions, r.summary())
+	flags := r.flags(questionsExceptions | questionsSketch)
+	q.Salt = r.salt()
+	if flags&questionsExceptions != 0 {
+		r.into(q.Exceptions[:])
 	}
-	return questions, r.close()
+	if flags&questionsSketch != 0 {
+		q.Sketch = &SketchQuestion{From: r.slot(), Now: r.slot(), Cells: r.bounded(maxCells)}
+	}
+	q.Areas = make([]Area, r.length(maxQuestions, 2))
+	var last Area
+	for i := range q.Areas {
+		q.Areas[i] = r.areaAfter(last, i > 0)
+		last = q.Areas[i]
+	}
+	return q, r.close()
 }
 
-// DecodeAnswers reads a message that answers.
-func DecodeAnswers(message []byte) ([]Answer, error) {
+const (
+	answerRuns byte = iota
+	answerParts
+	answerList
+	answerLater
+)
+
+// EncodeAnswers is the message that answers questions.
+func EncodeAnswers(asked []Area, a Answers) []byte {
+	w := begin(kindAnswers)
+	w.flags(flag{a.Cells != nil, 1})
+	if a.Cells != nil {
+		w.cells(a.Cells)
+	}
+	w.number(uint64(len(a.Areas)))
+	for i, answer := range a.Areas {
+		switch {
+		case answer.Later:
+			w.byte(answerLater)
+		case answer.List != nil:
+			w.byte(answerList)
+			w.number(uint64(len(answer.List)))
+			for _, hash := range answer.List {
+				w.cut(hash, shortBytes)
+			}
+		case answer.Parts != nil:
+			w.byte(answerParts)
+			w.parts(asked[i].within(), answer.Parts)
+		default:
+			w.byte(answerRuns)
+			w.runs(asked[i].First, answer.Runs)
+		}
+	}
+	return w.b
+}
+
+// DecodeAnswers reads the answers to the questions asked.
+func DecodeAnswers(asked []Area, message []byte) (a Answers, err error) {
 	r, err := open(message, kindAnswers)
 	if err != nil {
-		return nil, err
+		return a, err
 	}
-	answers := make([]Answer, r.length(maxQuestions))
-	for i := range answers {
+	if r.flags(1) != 0 {
+		a.Cells = r.cells()
+	}
+	if n := r.length(maxQuestions, 1); n != len(asked) {
+		r.fail("another number of answers than of questions")
+		return a, r.err
+	}
+	a.Areas = make([]Answer, len(asked))
+	parts, listed := maxParts+runsAtOnce*keyNibbles, maxListed+2*listAtMost
+	for i := range a.Areas {
 		switch r.byte() {
-		case answerSame:
-			answers[i].Same = true
-		case answerParts:
-			for range r.length(maxEntries) {
-				answers[i].Parts = append(answers[i].Parts, r.summary())
+		case answerLater:
+			a.Areas[i].Later = true
+		case answerList:
+			list := make([]uint32, r.length(min(listed, 2*listAtMost), shortBytes))
+			for j := range list {
+				list[j] = uint32(r.fixed(shortBytes))
 			}
+			a.Areas[i].List = list
+			listed -= len(list)
+		case answerParts:
+			a.Areas[i].Parts = r.parts(asked[i].within(), parts)
+			parts -= len(a.Areas[i].Parts)
+		case answerRuns:
+			a.Areas[i].Runs = r.runs(asked[i].First, parts)
+			parts -= len(a.Areas[i].Runs)
 		default:
 			r.fail("unknown answer")
 		}
 		if r.err != nil {
-			return nil, r.err
+			return Answers{}, r.err
 		}
 	}
-	return answers, r.close()
+	return a, r.close()
 }
 
-// reader decodes; the first failure sticks and everything after it reads zero.
-type reader struct {
-	rest []byte
-	err  error
+// Limits of a Want.
+const (
+	MaxWantSpans = 256
+	maxWantPicks = 1 << 12
+	maxHashes    = 1 << 14 // of all picks together
+)
+
+const (
+	wantSalted byte = 1 << iota
+	wantAfter
+)
+
+// EncodeWant is the message that fetches: the events that are wanted, behind a
+// key where that is not nil.
+func EncodeWant(want Want, after *Key) []byte {
+	w := begin(kindWant)
+	salted := false
+	for _, p := range want.Picks {
+		salted = salted || p.Listed
+	}
+	w.flags(flag{salted, wantSalted}, flag{after != nil, wantAfter})
+	if salted {
+		w.salt(want.Salt)
+	}
+	if after != nil {
+		b := after.bytes()
+		w.bytes(b[:])
+	}
+	w.number(uint64(len(want.Spans)))
+	for _, s := range want.Spans {
+		w.span(s)
+	}
+	w.number(uint64(len(want.Picks)))
+	var last Area
+	for _, p := range want.Picks {
+		w.areaAfter(last, p.Area)
+		last = p.Area
+		size := pickBytes(p.Listed)
+		w.number(uint64(len(p.Hashes))<<1 | uint64(4-size))
+		for _, hash := range p.Hashes {
+			w.cut(hash, size)
+		}
+	}
+	return w.b
 }
 
-func open(message []byte, kind byte) (*reader, error) {
-	r := &reader{rest: message}
-	if len(message) > MaxMessage {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrMessage, len(message), MaxMessage)
+// pickBytes is the size of a pick's hashes: a sketch's have four bytes.
+func pickBytes(listed bool) int {
+	if listed {
+		return shortBytes
 	}
-	version, digests, got := r.byte(), r.byte(), r.byte()
-	switch {
-	case r.err != nil:
-		return nil, r.err
-	case version != MessageVersion || digests != DigestVersion:
-		return nil, fmt.Errorf("%w %d.%d, this side speaks %d.%d", ErrVersion, version, digests, MessageVersion, DigestVersion)
-	case got != kind:
-		return nil, fmt.Errorf("%w: kind %d, want %d", ErrMessage, got, kind)
-	}
-	return r, nil
+	return 4
 }
 
-func (r *reader) fail(what string) {
-	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s, %d bytes before its end", ErrMessage, what, len(r.rest))
+// DecodeWant reads a message that fetches.
+func DecodeWant(message []byte) (want Want, after *Key, err error) {
+	r, err := open(message, kindWant)
+	if err != nil {
+		return want, nil, err
 	}
-	r.rest = nil
-}
-
-func (r *reader) take(n int) []byte {
-	if len(r.rest) < n {
-		r.fail("cut short")
-		return make([]byte, n)
+	flags := r.flags(wantSalted | wantAfter)
+	if flags&wantSalted != 0 {
+		want.Salt = r.salt()
 	}
-	b := r.rest[:n]
-	r.rest = r.rest[n:]
-	return b
-}
-
-func (r *reader) byte() byte { return r.take(1)[0] }
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 {
-		r.fail("bad number")
-		return 0
+	if flags&wantAfter != 0 {
+		k := r.key()
+		after = &k
 	}
-	r.rest = r.rest[n:]
-	return v
-}
-
-// length reads how many parts follow; more than the limit, or than there are
-// bytes for, is refused before anything is allocated for them.
-func (r *reader) length(limit uint64) int {
-	n := r.uvarint()
-	if n > limit || n > uint64(len(r.rest)) {
-		r.fail("too many parts")
-		return 0
+	want.Spans = make([]Span, r.length(MaxWantSpans, 1))
+	for i := range want.Spans {
+		s := r.span()
+		if s.From.Compare(s.To) > 0 || i > 0 && want.Spans[i-1].To.Compare(s.From) >= 0 {
+			r.fail("spans that do not ascend")
+		}
+		want.Spans[i] = s
 	}
-	return int(n)
-}
-
-func (r *reader) summary() (s Summary) {
-	s.Range.Nibbles = r.byte()
-	if s.Range.Nibbles > keyNibbles {
-		r.fail("range longer than a key")
-		return Summary{}
+	want.Picks = make([]Pick, r.length(maxWantPicks, 3))
+	var last Area
+	left := maxHashes
+	for i := range want.Picks {
+		p := Pick{Area: r.areaAfter(last, i > 0)}
+		last = p.Area
+		n := r.number()
+		p.Listed = n&1 == 1
+		size := pickBytes(p.Listed)
+		if n >>= 1; n > uint64(min(left, len(r.rest)/size)) {
+			r.fail("too many hashes")
+			break
+		}
+		for range n {
+			p.Hashes = append(p.Hashes, uint32(r.fixed(size)))
+		}
+		left -= int(n)
+		want.Picks[i] = p
 	}
-	copy(s.Range.Prefix[:], r.take(int(s.Range.Nibbles+1)/2))
-	if n := s.Range.Nibbles; n%2 == 1 && s.Range.Prefix[n/2]&0x0f != 0 {
-		r.fail("prefix longer than its range")
-	}
-	s.Count = r.uvarint()
-	copy(s.Digest[:], r.take(len(s.Digest)))
-	return s
-}
-
-func (r *reader) close() error {
-	if r.err == nil && len(r.rest) > 0 {
-		r.fail("bytes after its end")
-	}
-	return r.err
+	return want, after, r.close()
 }

@@ -9,13 +9,17 @@ import (
 // Tree is an immutable radix tree over slots, sixteen ways a level. Changing it
 // makes a new one that shares what did not change, so a comparison can go on
 // over a pinned tree while the log moves. The zero Tree is empty.
-type Tree struct{ root *node }
+type Tree struct {
+	root   *node
+	census census
+}
 
 // node is a range of up to slotNibbles: an inner one has kids, a leaf has none.
 type node struct {
 	count  uint64
 	digest Digest
-	kids   []kid // ascending by nibble, none empty
+	sum    uint32 // of a leaf
+	kids   []kid  // ascending by nibble, none empty
 }
 
 type kid struct {
@@ -40,18 +44,24 @@ func (t Tree) Apply(changes []Change) Tree {
 	slices.SortStableFunc(sorted, func(a, b Change) int {
 		return SlotRange(a.Slot).Span().From.Compare(SlotRange(b.Slot).Span().From)
 	})
-	return Tree{root: apply(t.root, 0, sorted)}
+	next := Tree{census: t.census}
+	next.root = next.apply(t.root, 0, sorted)
+	return next
 }
 
 // apply rebuilds the node at a level (in nibbles) from changes that all lie in
-// it; nil when nothing is left.
-func apply(old *node, level uint8, changes []Change) *node {
+// it; nil when nothing is left. It keeps the census.
+func (t *Tree) apply(old *node, level uint8, changes []Change) *node {
 	if level == slotNibbles {
 		leaf := changes[len(changes)-1].Leaf
+		if old != nil {
+			t.census.count(old.digest, -1)
+		}
 		if leaf.Count == 0 {
 			return nil
 		}
-		return &node{count: uint64(leaf.Count), digest: leaf.Digest}
+		t.census.count(leaf.Digest, 1)
+		return &node{count: uint64(leaf.Count), digest: leaf.Digest, sum: leaf.Sum}
 	}
 	var before []kid
 	if old != nil {
@@ -73,7 +83,7 @@ func apply(old *node, level uint8, changes []Change) *node {
 			under = before[0].node
 			before = before[1:]
 		}
-		if changed := apply(under, level+1, changes[:n]); changed != nil {
+		if changed := t.apply(under, level+1, changes[:n]); changed != nil {
 			after = append(after, kid{nibble, changed})
 		}
 		changes = changes[n:]
@@ -106,9 +116,14 @@ func (t Tree) Root() Summary { return t.summary(Range{}) }
 
 // Leaf is the slot's leaf, zero when the slot is empty.
 func (t Tree) Leaf(slot int64) Leaf {
-	s := t.summary(SlotRange(slot))
-	return Leaf{Count: uint32(s.Count), Digest: s.Digest}
+	n := t.find(SlotRange(slot))
+	if n == nil {
+		return Leaf{}
+	}
+	return n.leaf()
 }
+
+func (n *node) leaf() Leaf { return Leaf{Count: uint32(n.count), Digest: n.digest, Sum: n.sum} }
 
 // summary of a range of up to slotNibbles.
 func (t Tree) summary(r Range) Summary {
@@ -135,39 +150,71 @@ func (n *node) kid(nibble byte) *node {
 	return n.kids[i].node
 }
 
-// children summarises the non-empty children of a range above a slot.
-func (t Tree) children(r Range) []Summary {
-	n := t.find(r)
-	if n == nil {
-		return nil
-	}
-	list := make([]Summary, len(n.kids))
-	for i, k := range n.kids {
-		list[i] = Summary{Range: r.child(k.nibble), Count: k.count, Digest: k.digest}
-	}
-	return list
-}
-
 // slots calls yield for each non-empty slot that touches the span, in order,
 // until yield says no.
 func (t Tree) slots(span Span, yield func(slot int64) bool) {
-	var visit func(n *node, r Range) bool
-	visit = func(n *node, r Range) bool {
-		s := r.Span()
-		if s.To.Compare(span.From) < 0 || s.From.Compare(span.To) > 0 {
-			return true
-		}
+	to := span.To.Slot()
+	t.leaves(span.From.Slot(), func(slot int64, _ Leaf) bool { return slot <= to && yield(slot) })
+}
+
+// leaves calls yield for each non-empty slot from first on, in order, until yield
+// says no.
+func (t Tree) leaves(first int64, yield func(int64, Leaf) bool) {
+	var visit func(n *node, r Range, bounded bool) bool
+	from := SlotRange(first)
+	visit = func(n *node, r Range, bounded bool) bool {
 		if r.Nibbles == slotNibbles {
-			return yield(r.slot())
+			return yield(r.slot(), n.leaf())
 		}
 		for _, k := range n.kids {
-			if !visit(k.node, r.child(k.nibble)) {
+			edge := from.nibble(r.Nibbles)
+			if bounded && k.nibble < edge {
+				continue
+			}
+			if !visit(k.node, r.child(k.nibble), bounded && k.nibble == edge) {
 				return false
 			}
 		}
 		return true
 	}
 	if t.root != nil {
-		visit(t.root, Range{})
+		visit(t.root, Range{}, true)
 	}
+}
+
+// bounds are the lowest and the highest slot that hold events; of an empty tree,
+// none.
+func (t Tree) bounds() (lowest, highest int64) {
+	end := func(last bool) int64 {
+		r := Range{}
+		for n := t.root; n != nil && r.Nibbles < slotNibbles; {
+			k := n.kids[0]
+			if last {
+				k = n.kids[len(n.kids)-1]
+			}
+			n, r = k.node, r.child(k.nibble)
+		}
+		return r.slot()
+	}
+	if t.root == nil {
+		return 0, -1
+	}
+	return end(false), end(true)
+}
+
+// before hashes everything in slots before one.
+func (t Tree) before(salt Salt, slot int64) uint64 {
+	state := salt.start()
+	path := SlotRange(slot)
+	for n, level := t.root, uint8(0); n != nil && level < slotNibbles; level++ {
+		edge := path.nibble(level)
+		for _, k := range n.kids {
+			if k.nibble < edge {
+				// With its place, since nothing else tells where the digest stands.
+				state = absorb(state+uint64(level)<<8+uint64(k.nibble)+1, k.digest)
+			}
+		}
+		n = n.kid(edge)
+	}
+	return mix(state)
 }

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 )
 
-// Scanner reads the items of a span in key order from wherever events live, and
-// passes on yield's error.
+// Scanner reads the items of spans, which ascend and do not overlap, in key order
+// from wherever events live, and passes on yield's error.
 type Scanner interface {
-	Scan(ctx context.Context, span Span, yield func(Item) error) error
+	Scan(ctx context.Context, spans []Span, yield func(Item) error) error
 }
 
 // View is one side of a comparison: a pinned tree, and a way to see the items
@@ -20,6 +21,7 @@ type Scanner interface {
 type View struct {
 	Tree    Tree
 	scanner Scanner
+	without map[[16]byte]bool // left out
 	last    *slotItems
 }
 
@@ -36,7 +38,7 @@ const heldAtMost = 1 << 13
 
 // NewView pins a tree over the log that scanner reads.
 func NewView(tree Tree, scanner Scanner) View {
-	return View{Tree: tree, scanner: scanner, last: &slotItems{}}
+	return View{Tree: tree, scanner: scanner, last: new(slotItems)}
 }
 
 // summary of any range.
@@ -52,11 +54,9 @@ func (v View) summary(ctx context.Context, r Range) (Summary, error) {
 	return p.summary(), err
 }
 
-// children summarises the non-empty children of any range shorter than a key.
+// children summarises the non-empty children of a slot, or of a part of one that is
+// shorter than a key.
 func (v View) children(ctx context.Context, r Range) ([]Summary, error) {
-	if r.Nibbles < slotNibbles {
-		return v.Tree.children(r), nil
-	}
 	var (
 		list []Summary
 		open *part
@@ -76,19 +76,6 @@ func (v View) children(ctx context.Context, r Range) ([]Summary, error) {
 		return nil
 	})
 	closeOpen()
-	return list, err
-}
-
-// items lists those of a range, each as the summary of its key.
-func (v View) items(ctx context.Context, r Range) ([]Summary, error) {
-	var list []Summary
-	err := v.scan(ctx, r.Span(), func(item Item) error {
-		if len(list) == maxEntries {
-			return fmt.Errorf("range %s holds more items than its tree says", r)
-		}
-		list = append(list, Summary{Range: KeyRange(item.Key), Count: 1, Digest: item.Digest})
-		return nil
-	})
 	return list, err
 }
 
@@ -134,11 +121,11 @@ func clipSpan(a, b Span) Span {
 func (v View) scan(ctx context.Context, span Span, yield func(Item) error) error {
 	slot := span.From.Slot()
 	if slot != span.To.Slot() || v.Tree.Leaf(slot).Count > heldAtMost {
-		return v.read(ctx, span, yield)
+		return v.read(ctx, []Span{span}, yield)
 	}
 	if v.last.slot != slot || v.last.items == nil {
 		items := []Item{}
-		err := v.read(ctx, SlotRange(slot).Span(), func(item Item) error {
+		err := v.read(ctx, []Span{SlotRange(slot).Span()}, func(item Item) error {
 			items = append(items, item)
 			return nil
 		})
@@ -159,35 +146,67 @@ func (v View) scan(ctx context.Context, span Span, yield func(Item) error) error
 	return nil
 }
 
-func (v View) read(ctx context.Context, span Span, yield func(Item) error) error {
-	if err := ignoreEnough(v.scanner.Scan(ctx, span, yield)); err != nil {
+// scanAll reads all spans, which ascend and do not overlap.
+func (v View) scanAll(ctx context.Context, spans []Span, yield func(Item)) error {
+	if len(spans) == 0 {
+		return nil
+	}
+	return v.read(ctx, spans, func(item Item) error { yield(item); return nil })
+}
+
+// read is the scanner's Scan, but for what is left out.
+func (v View) read(ctx context.Context, spans []Span, yield func(Item) error) error {
+	err := v.scanner.Scan(ctx, spans, func(item Item) error {
+		if v.without[item.Key.ID] {
+			return nil
+		}
+		return yield(item)
+	})
+	if err := ignoreEnough(err); err != nil {
 		return fmt.Errorf("scan items: %w", err)
 	}
 	return nil
 }
 
-// Without is the view's tree as it would be without some events: the root that
-// two sides compare when they have agreed on exceptions.
-func (v View) Without(ctx context.Context, keys []Key) (Tree, error) {
-	bySlot := map[int64][]Key{}
+// Without is the view as it would be without some events: what two sides compare
+// when they have agreed on exceptions.
+func (v View) Without(ctx context.Context, keys []Key) (View, error) {
+	if len(keys) == 0 {
+		return v, nil
+	}
+	out := View{Tree: v.Tree, scanner: v.scanner, without: make(map[[16]byte]bool, len(keys)), last: new(slotItems)}
+	slots := make(map[int64]bool, len(keys))
 	for _, k := range keys {
-		bySlot[k.Slot()] = append(bySlot[k.Slot()], k)
+		out.without[k.ID] = true
+		slots[k.Slot()] = true
+	}
+	var spans []Span
+	for _, slot := range slices.Sorted(maps.Keys(slots)) {
+		spans = append(spans, SlotRange(slot).Span())
 	}
 	var (
-		changes []Change
 		builder LeafBuilder
+		leaves  = make(map[int64]Leaf, len(slots))
+		open    *int64
 	)
-	for slot, out := range bySlot {
-		err := v.scan(ctx, SlotRange(slot).Span(), func(item Item) error {
-			if !slices.Contains(out, item.Key) {
-				builder.Add(item)
-			}
-			return nil
-		})
-		if err != nil {
-			return Tree{}, err
+	err := out.scanAll(ctx, spans, func(item Item) {
+		slot := item.Key.Slot()
+		if open != nil && *open != slot {
+			leaves[*open] = builder.Leaf(*open)
 		}
-		changes = append(changes, Change{Slot: slot, Leaf: builder.Leaf(slot)})
+		open = &slot
+		builder.Add(item)
+	})
+	if err != nil {
+		return View{}, err
 	}
-	return v.Tree.Apply(changes), nil
+	if open != nil {
+		leaves[*open] = builder.Leaf(*open)
+	}
+	changes := make([]Change, 0, len(slots))
+	for slot := range slots {
+		changes = append(changes, Change{Slot: slot, Leaf: leaves[slot]})
+	}
+	out.Tree = v.Tree.Apply(changes)
+	return out, nil
 }

@@ -7,12 +7,14 @@ import (
 	"slices"
 )
 
-// Limits of one message. They bound what a peer can make this side hold.
+// Limits of one message. They bound what a peer can make this side hold or do.
 const (
-	maxQuestions = 512
-	maxEntries   = 1 << 12 // of one answer
-	listAtMost   = 64      // items: below that a range is listed, not split
-	coverAtLeast = 16      // entries: an answer goes on splitting up to here
+	maxQuestions = 1 << 12
+	maxParts     = 1 << 14 // and runs, of all answers together
+	maxListed    = 1 << 17 // items of all answers together
+	runsAtOnce   = 24      // an area is divided into so many
+	listAtMost   = 256     // items of one slot: up to that they are listed
+	fewAtMost    = 64      // the same for several slots
 	// maxSpans bounds what a walk may collect. Beyond it the peer is hostile, or
 	// the next round goes on.
 	maxSpans = 1 << 20
@@ -21,38 +23,183 @@ const (
 // ErrHostile: the peer's answer breaks the rules of the walk.
 var ErrHostile = errors.New("answer breaks the protocol")
 
-// Question asks about a range by saying what this side holds there.
-type Question = Summary
+// Part is what one side holds of a part of a slot: how many events, and their
+// digest's short hash.
+type Part struct {
+	Range Range
+	Count uint64
+	Short uint32
+}
 
-// Answer is "the same", or else what the other side holds in the range: parts
-// of it in order, none empty, none overlapping, and nothing outside them.
+// Questions are areas known to differ, and the larger sketch that an opening's
+// reply may have made possible.
+type Questions struct {
+	Salt       Salt
+	Exceptions Token
+	Sketch     *SketchQuestion
+	Areas      []Area
+}
+
+// SketchQuestion asks for a sketch of so many cells.
+type SketchQuestion struct {
+	From, Now int64
+	Cells     int
+}
+
+// Answers to Questions, in their order.
+type Answers struct {
+	Cells []Cell
+	Areas []Answer
+}
+
+// Answer is what the other side holds in an area that was asked about: runs of
+// slots, or parts of a slot, in order, none empty, none overlapping, and nothing
+// outside them; or a list of all its items' short hashes, in key order; or nothing
+// yet.
 type Answer struct {
-	Same  bool
-	Parts []Summary
+	Later bool // the message was full: ask again
+	Runs  []Run
+	Parts []Part
+	List  []uint32
 }
 
-// Diff is what a walk found: the spans to send, the spans to fetch. A key whose
-// content differs is in both.
-type Diff struct{ Push, Pull []Span }
+// Diff is what a walk found: what to send, what to fetch.
+type Diff struct {
+	Push []Span
+	Pull Want
+}
 
-// Empty reports whether the two sides are the same.
-func (d Diff) Empty() bool { return len(d.Push) == 0 && len(d.Pull) == 0 }
+// Empty reports whether nothing was found.
+func (d Diff) Empty() bool { return len(d.Push) == 0 && d.Pull.Empty() }
 
-// Walk is the asking side. It goes down from the root, only where the two sides
-// differ: Ask, send, Learn the answers, until Ask has no more questions.
+// Walk is the asking side of a comparison: Opening, Hear its reply, then Ask and
+// Learn until there are no more questions. What is found meanwhile is taken with
+// Take, so that it can be exchanged while the walk goes on.
 type Walk struct {
-	mine    View
-	pending []Range
-	asked   []Question
-	diff    Diff
+	mine     View
+	salt     Salt
+	now      int64
+	sketch   *SketchQuestion
+	sketches int // that were too small
+	pending  []Area
+	asked    Questions
+	diff     Diff
+	found    int
 }
 
-// NewWalk begins at the root of everything.
-func NewWalk(mine View) *Walk { return &Walk{mine: mine, pending: []Range{{}}} }
+// NewWalk begins a comparison at the slot now. The salt must be new.
+func NewWalk(mine View, salt Salt, now int64) *Walk {
+	return &Walk{mine: mine, salt: salt, now: now}
+}
 
-// Diff is what has been found so far, in key order; all of it once Ask has no more
-// questions.
-func (w *Walk) Diff() Diff { return Diff{Push: ordered(w.diff.Push), Pull: ordered(w.diff.Pull)} }
+// Opening is the walk's first message; what else it carries is the caller's.
+func (w *Walk) Opening() Opening { return w.mine.Tree.opening(w.salt, w.now) }
+
+// Hear takes the reply to the opening. It reports whether both roots are the same:
+// the peer's word is not enough for that, its root must be this side's.
+func (w *Walk) Hear(ctx context.Context, r Reply) (same bool, err error) {
+	switch {
+	case r.Status == Same && r.Proof == w.salt.Prove(w.mine.Tree.Root()):
+		return true, nil
+	case r.Status == Same:
+		return false, fmt.Errorf("%w: the roots are called the same, and are not", ErrHostile)
+	case r.Status != Different:
+		return false, nil
+	case r.Cells != nil:
+		return false, w.readOut(ctx, sketchSpan{r.From, w.now}, r.Cells)
+	case r.Wide != nil:
+		w.size(r.From, r.Wide)
+		return false, nil
+	}
+	return false, w.learnRuns(ctx, Area{First: r.From, Last: lastSlot}, r.Runs)
+}
+
+// size asks for a sketch that is large enough, or walks where one would not pay.
+func (w *Walk) size(from int64, theirs *Wide) {
+	apart := w.mine.Tree.census.apartWide(theirs)
+	n := cellsFor(apart, len(theirs))
+	if _, slots := w.mine.Tree.events(from, lastSlot); float64(slots) < 2*apart || n > maxCells {
+		w.pending = append(w.pending, Area{First: from, Last: lastSlot})
+		return
+	}
+	w.sketch = &SketchQuestion{From: from, Now: w.now, Cells: n}
+}
+
+// readOut turns a sketch into what differs. One event too many in a slot is found
+// by its hash alone; several are asked about. A sketch that was too small is asked
+// for twice as large; one that cannot be read out at all leaves everything to the
+// walk.
+func (w *Walk) readOut(ctx context.Context, span sketchSpan, theirs []Cell) error {
+	diffs, ok := w.mine.Tree.readOut(w.salt, span, theirs)
+	switch {
+	case !ok && w.sketches < 2 && len(theirs) <= maxCells/2:
+		w.sketches++
+		w.sketch = &SketchQuestion{From: span.from, Now: span.now, Cells: 2 * len(theirs)}
+		return nil
+	case !ok, len(diffs) == 0:
+		w.pending = append(w.pending, Area{First: span.from, Last: lastSlot})
+		return nil
+	}
+	var single []slotDiff // with one event that the other side lacks
+	for _, d := range diffs {
+		area, leaf := slotArea(d.slot), w.mine.Tree.Leaf(d.slot)
+		switch {
+		case leaf.Count == 0:
+			w.pull(area.Span())
+		case d.sum == element(leaf.Sum) && d.count == int8(leaf.Count):
+			w.push(area.Span())
+		case d.count == -1:
+			w.pick(Pick{Area: area, Hashes: []uint32{uint32(d.sum.negative())}})
+		case d.count == 1:
+			single = append(single, d)
+		default:
+			w.pending = append(w.pending, area)
+		}
+	}
+	return w.pushSingles(ctx, single)
+}
+
+// pushSingles looks for the events that the other side lacks by their hashes.
+func (w *Walk) pushSingles(ctx context.Context, diffs []slotDiff) error {
+	spans := make([]Span, len(diffs))
+	for i, d := range diffs {
+		spans[i] = slotArea(d.slot).Span()
+	}
+	at, met := 0, make([]bool, len(diffs))
+	err := w.mine.scanAll(ctx, spans, func(item Item) {
+		for diffs[at].slot < item.Key.Slot() {
+			at++
+		}
+		if item.element() == diffs[at].sum {
+			met[at] = true
+			w.push(Span{item.Key, item.Key})
+		}
+	})
+	for i, d := range diffs {
+		if !met[i] {
+			w.pending = append(w.pending, slotArea(d.slot))
+		}
+	}
+	return err
+}
+
+// Unmet takes back picks that nothing came for: where a sketch showed one event,
+// there are several. They are asked about.
+func (w *Walk) Unmet(picks []Pick) {
+	for _, p := range picks {
+		if !p.Listed {
+			w.pending = append(w.pending, p.Area)
+		}
+	}
+}
+
+// Take gives what has been found since it was last called, in key order.
+func (w *Walk) Take() Diff {
+	d := Diff{Push: ordered(w.diff.Push), Pull: Want{Salt: w.salt, Spans: ordered(w.diff.Pull.Spans), Picks: w.diff.Pull.Picks}}
+	slices.SortFunc(d.Pull.Picks, func(a, b Pick) int { return a.before(b.Area) })
+	w.diff = Diff{}
+	return d
+}
 
 // ordered sorts spans, which never overlap, and joins those that touch.
 func ordered(spans []Span) []Span {
@@ -64,93 +211,197 @@ func ordered(spans []Span) []Span {
 	return joined
 }
 
-// Ask gives the next message's questions, none when the walk is over.
-func (w *Walk) Ask(ctx context.Context) ([]Question, error) {
-	n := min(len(w.pending), maxQuestions)
-	w.asked = make([]Question, n)
-	for i, r := range w.pending[:n] {
-		var err error
-		if w.asked[i], err = w.mine.summary(ctx, r); err != nil {
-			return nil, err
-		}
+// Ask gives the next message, nil when the walk is over.
+func (w *Walk) Ask() *Questions {
+	if w.sketch == nil && len(w.pending) == 0 {
+		return nil
 	}
-	w.pending = w.pending[n:]
-	return w.asked, nil
+	slices.SortFunc(w.pending, Area.before)
+	n := min(len(w.pending), maxQuestions)
+	w.asked = Questions{Salt: w.salt, Sketch: w.sketch, Areas: w.pending[:n:n]}
+	w.pending, w.sketch = w.pending[n:], nil
+	return &w.asked
 }
 
-// Learn takes the answers to the questions of the last Ask, in their order.
-func (w *Walk) Learn(ctx context.Context, answers []Answer) error {
-	if len(answers) != len(w.asked) {
-		return fmt.Errorf("%w: %d answers to %d questions", ErrHostile, len(answers), len(w.asked))
+// Learn takes the answers to the last Ask.
+func (w *Walk) Learn(ctx context.Context, answers Answers) error {
+	asked := w.asked
+	w.asked = Questions{}
+	if len(answers.Areas) != len(asked.Areas) {
+		return fmt.Errorf("%w: %d answers to %d questions", ErrHostile, len(answers.Areas), len(asked.Areas))
 	}
-	for i, a := range answers {
-		if a.Same {
-			continue
+	if q := asked.Sketch; q != nil {
+		if len(answers.Cells) != q.Cells {
+			return fmt.Errorf("%w: a sketch of %d cells, asked for %d", ErrHostile, len(answers.Cells), q.Cells)
 		}
-		if err := w.learn(ctx, w.asked[i].Range, a.Parts); err != nil {
+		if err := w.readOut(ctx, sketchSpan{q.From, q.Now}, answers.Cells); err != nil {
 			return err
 		}
 	}
-	w.asked = nil
-	if len(w.diff.Push)+len(w.diff.Pull)+len(w.pending) > maxSpans {
-		return fmt.Errorf("%w: more than %d spans", ErrHostile, maxSpans)
+	later := 0
+	lists := make(map[Area][]uint32)
+	for i, a := range answers.Areas {
+		area := asked.Areas[i]
+		var err error
+		switch {
+		case a.Later:
+			later++
+			w.pending = append(w.pending, area)
+		case len(a.List) > 0:
+			lists[area] = a.List
+		case len(a.Parts) > 0:
+			err = w.learnParts(ctx, area, a.Parts)
+		default:
+			err = w.learnRuns(ctx, area, a.Runs)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return nil
+	if later > 0 && later == len(asked.Areas) {
+		return fmt.Errorf("%w: no question was answered", ErrHostile)
+	}
+	if w.found > maxSpans || len(w.pending) > maxSpans {
+		return fmt.Errorf("%w: more than %d differences", ErrHostile, maxSpans)
+	}
+	return w.match(ctx, asked.Areas, lists)
 }
 
-// learn compares the parts of r that the other side holds with this side's. What
-// lies between them the other side does not have.
-func (w *Walk) learn(ctx context.Context, r Range, theirs []Summary) error {
-	whole := r.Span()
-	from, more := whole.From, true
+// learnRuns compares the runs of an area that the other side holds with this
+// side's. What lies between them the other side does not have. A run is smaller than
+// what was asked, so that the walk gets to an end.
+func (w *Walk) learnRuns(ctx context.Context, asked Area, theirs []Run) error {
+	if !asked.whole() && len(theirs) > 0 {
+		return fmt.Errorf("%w: runs of slots in %s", ErrHostile, asked)
+	}
+	whole := asked.Span()
+	rest := &whole
 	for _, t := range theirs {
-		span := t.Range.Span()
-		// A part is smaller than what was asked, so the walk gets to an end.
-		if !r.contains(t.Range) || t.Count == 0 || !more || span.From.Compare(from) < 0 ||
-			t.Range.Nibbles == r.Nibbles {
-			return fmt.Errorf("%w: part %s of %s", ErrHostile, t.Range, r)
+		if t.Count == 0 || t.First > t.Last || t.First < asked.First || t.Last > asked.Last ||
+			t.First == asked.First && t.Last == asked.Last {
+			return fmt.Errorf("%w: run of %d events from slot %d to %d in %s", ErrHostile, t.Count, t.First, t.Last, asked)
 		}
-		if last, ok := span.From.prev(); ok && from.Compare(last) <= 0 {
-			if err := w.push(ctx, Span{from, last}); err != nil {
-				return err
-			}
+		area := Area{First: t.First, Last: t.Last}
+		var err error
+		if rest, err = w.gap(ctx, rest, area.Span()); err != nil {
+			return err
+		}
+		switch mine := w.mine.Tree.run(w.salt, t.First, t.Last); {
+		case mine == t:
+		case mine.Count == 0:
+			w.pull(area.Span())
+		default:
+			w.pending = append(w.pending, area)
+		}
+	}
+	return w.pushHeld(ctx, rest)
+}
+
+// learnParts does the same for parts of a slot.
+func (w *Walk) learnParts(ctx context.Context, asked Area, theirs []Part) error {
+	if asked.First != asked.Last {
+		return fmt.Errorf("%w: parts of a slot in %s", ErrHostile, asked)
+	}
+	whole := asked.Span()
+	rest := &whole
+	for _, t := range theirs {
+		if t.Count == 0 || t.Range.Nibbles <= asked.within().Nibbles {
+			return fmt.Errorf("%w: part %s of %d events in %s", ErrHostile, t.Range, t.Count, asked)
+		}
+		var err error
+		if rest, err = w.gap(ctx, rest, t.Range.Span()); err != nil {
+			return err
 		}
 		if err := w.compare(ctx, t); err != nil {
 			return err
 		}
-		from, more = span.To.next()
 	}
-	if more && from.Compare(whole.To) <= 0 {
-		return w.push(ctx, Span{from, whole.To})
-	}
-	return nil
+	return w.pushHeld(ctx, rest)
 }
 
-func (w *Walk) compare(ctx context.Context, theirs Summary) error {
+// gap sends what this side holds between the last part and the next: the other
+// side has nothing there. rest is what is left of the area, nil at its end.
+func (w *Walk) gap(ctx context.Context, rest *Span, part Span) (*Span, error) {
+	if rest == nil || part.From.Compare(rest.From) < 0 || part.To.Compare(rest.To) > 0 {
+		return nil, fmt.Errorf("%w: parts overlap or lie outside what was asked", ErrHostile)
+	}
+	if last, ok := part.From.prev(); ok && rest.From.Compare(last) <= 0 {
+		if err := w.pushHeld(ctx, &Span{rest.From, last}); err != nil {
+			return nil, err
+		}
+	}
+	if next, ok := part.To.next(); ok && next.Compare(rest.To) <= 0 {
+		return &Span{next, rest.To}, nil
+	}
+	return nil, nil
+}
+
+func (w *Walk) compare(ctx context.Context, theirs Part) error {
 	mine, err := w.mine.summary(ctx, theirs.Range)
 	span := theirs.Range.Span()
 	switch {
 	case err != nil:
 		return err
-	case mine.same(theirs):
+	case mine.Count == theirs.Count && w.salt.short(mine.Digest) == theirs.Short:
 	case mine.Count == 0:
-		w.diff.Pull = join(w.diff.Pull, span)
+		w.pull(span)
 	case theirs.Range.Nibbles == keyNibbles:
-		w.diff.Push = join(w.diff.Push, span)
-		w.diff.Pull = join(w.diff.Pull, span)
+		w.push(span)
+		w.pull(span)
 	default:
-		w.pending = append(w.pending, theirs.Range)
+		w.pending = append(w.pending, partArea(theirs.Range))
 	}
 	return nil
 }
 
-func (w *Walk) push(ctx context.Context, span Span) error {
-	held, err := w.mine.any(ctx, span)
+// match compares lists with this side's items: what only one of them has is sent
+// or fetched.
+func (w *Walk) match(ctx context.Context, areas []Area, lists map[Area][]uint32) error {
+	areas = slices.DeleteFunc(slices.Clone(areas), func(a Area) bool { return lists[a] == nil })
+	spans := make([]Span, len(areas))
+	for i, a := range areas {
+		spans[i] = a.Span()
+	}
+	at := 0
+	missing := func(until int) {
+		for ; at < until; at++ {
+			if list := lists[areas[at]]; len(list) > 0 {
+				w.pick(Pick{Area: areas[at], Listed: true, Hashes: list})
+			}
+		}
+	}
+	err := w.mine.scanAll(ctx, spans, func(item Item) {
+		here := at
+		for !spans[here].Holds(item.Key) {
+			here++
+		}
+		missing(here)
+		list := lists[areas[at]]
+		if i := slices.Index(list, w.salt.short(item.Digest)); i >= 0 {
+			lists[areas[at]] = slices.Delete(list, i, i+1)
+		} else {
+			w.push(Span{item.Key, item.Key})
+		}
+	})
+	missing(len(areas))
+	return err
+}
+
+// pushHeld sends a span if there is anything in it.
+func (w *Walk) pushHeld(ctx context.Context, span *Span) error {
+	if span == nil {
+		return nil
+	}
+	held, err := w.mine.any(ctx, *span)
 	if held {
-		w.diff.Push = join(w.diff.Push, span)
+		w.push(*span)
 	}
 	return err
 }
+
+func (w *Walk) push(span Span) { w.found++; w.diff.Push = join(w.diff.Push, span) }
+func (w *Walk) pull(span Span) { w.found++; w.diff.Pull.Spans = join(w.diff.Pull.Spans, span) }
+func (w *Walk) pick(p Pick)    { w.found++; w.diff.Pull.Picks = append(w.diff.Pull.Picks, p) }
 
 // join appends a span, or lengthens the last one where they touch.
 func join(spans []Span, span Span) []Span {
@@ -161,53 +412,4 @@ func join(spans []Span, span Span) []Span {
 		}
 	}
 	return append(spans, span)
-}
-
-// Reply is the answering side. It keeps nothing between messages: each is
-// answered from the view as it is then.
-func Reply(ctx context.Context, mine View, questions []Question) ([]Answer, error) {
-	answers := make([]Answer, len(questions))
-	for i, q := range questions {
-		own, err := mine.summary(ctx, q.Range)
-		if err != nil {
-			return nil, err
-		}
-		if own.same(q) {
-			answers[i].Same = true
-			continue
-		}
-		if answers[i].Parts, err = mine.split(ctx, own); err != nil {
-			return nil, err
-		}
-	}
-	return answers, nil
-}
-
-// split lists a range's items where they are few, else its parts: children of
-// children, the fullest first, until there are enough of them. A chain of single
-// children costs nothing that way.
-func (v View) split(ctx context.Context, whole Summary) ([]Summary, error) {
-	if whole.Count == 0 {
-		return nil, nil
-	}
-	if whole.Count <= listAtMost {
-		return v.items(ctx, whole.Range)
-	}
-	parts, err := v.children(ctx, whole.Range)
-	for err == nil && len(parts) < coverAtLeast {
-		fullest := 0
-		for i, p := range parts {
-			if p.Count > parts[fullest].Count {
-				fullest = i
-			}
-		}
-		if len(parts) == 0 || parts[fullest].Count <= listAtMost {
-			break
-		}
-		var inside []Summary
-		if inside, err = v.children(ctx, parts[fullest].Range); err == nil {
-			parts = append(parts[:fullest], append(inside, parts[fullest+1:]...)...)
-		}
-	}
-	return parts, err
 }

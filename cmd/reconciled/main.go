@@ -58,6 +58,7 @@ type cli struct {
 	Central     centralCommand     `cmd:"" help:"Answer the stores, and heal central's own read models."`
 	Reconcile   reconcileCommand   `cmd:"" help:"Compare a store with central now and exchange what is missing."`
 	Heal        healCommand        `cmd:"" help:"Heal a store's read models now."`
+	Event       eventCommand       `cmd:"" help:"Decide about single events."`
 	Health      healthCommand      `cmd:"" help:"Show a store's health, as the daemon sees it."`
 	CheckConfig checkConfigCommand `cmd:"" help:"Check a configuration without starting anything."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring schema reconciled to this release, as the migration role."`

@@ -97,6 +97,7 @@ func newDaemon(s *site, mode config.Mode, logger *zap.Logger, metrics *telemetry
 		}},
 		{c.Schedule.HealFull, func(at schedule) *daemon.Task { return daemon.HealFull(s.log, s.healer, at) }},
 		{c.Schedule.Snapshot, func(at schedule) *daemon.Task { return daemon.Snapshot(monitor, at) }},
+		{c.Schedule.Scrub, func(at schedule) *daemon.Task { return daemon.Scrub(s.log, at) }},
 	} {
 		at, err := config.ParseSchedule(duty.spec)
 		if err != nil {

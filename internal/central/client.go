@@ -101,9 +101,9 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("central answered %d %s: %s", e.Status, e.Code, e.Message)
 }
 
-// Is makes 401 and 403 ErrUnauthorized.
+// Is makes 401 and 403 ErrUnauthorized, and a refused version ErrOtherVersion.
 func (e *StatusError) Is(target error) bool {
-	return target == ErrUnauthorized && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
+	return target == ErrOtherVersion && e.Code == codeVersion || target == ErrUnauthorized && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
 }
 
 // isCentralsFault: central was not reached, or failed, or is not central. What it
@@ -176,15 +176,6 @@ func statusError(status int, body []byte) error {
 	return &StatusError{Status: status, Code: p.Code, Message: p.Message}
 }
 
-// Check asks whether both roots are the same without the exceptions.
-func (c *Client) Check(ctx context.Context, store velox.StoreID, request reconcile.CheckRequest) (answer reconcile.CheckReply, err error) {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return answer, fmt.Errorf("encode check: %w", err)
-	}
-	return answer, c.postJSON(ctx, store, "check", mediaJSON, body, &answer)
-}
-
 // postJSON is a post whose answer is JSON.
 func (c *Client) postJSON(ctx context.Context, store velox.StoreID, call, media string, body []byte, into any) error {
 	answer, err := c.post(ctx, store, call, media, mediaJSON, body, nil)
@@ -201,31 +192,42 @@ func decodeAnswer(call string, answer []byte, into any) error {
 	return nil
 }
 
-// Compare asks a walk's questions.
-func (c *Client) Compare(ctx context.Context, store velox.StoreID, questions []merkle.Question) ([]merkle.Answer, error) {
-	answer, err := c.post(ctx, store, "compare", mediaMerkle, mediaMerkle, merkle.EncodeQuestions(questions), nil)
+// Open opens a comparison.
+func (c *Client) Open(ctx context.Context, store velox.StoreID, opening merkle.Opening) (reply merkle.Reply, from uuid.UUID, err error) {
+	var header http.Header
+	answer, err := c.post(ctx, store, "open", mediaMerkle, mediaMerkle, merkle.EncodeOpening(opening), &header)
 	if err != nil {
-		return nil, err
+		return reply, from, err
 	}
-	answers, err := merkle.DecodeAnswers(answer)
+	if reply, err = merkle.DecodeReply(answer, reconcile.MaxExceptions); err != nil {
+		return reply, from, fmt.Errorf("open: %w", err)
+	}
+	if from, err = uuid.Parse(header.Get(headerInstallation)); err != nil {
+		return reply, from, fmt.Errorf("open: %w: header %s: %w", ErrNotCentral, headerInstallation, err)
+	}
+	return reply, from, nil
+}
+
+// Ask asks a walk's questions.
+func (c *Client) Ask(ctx context.Context, store velox.StoreID, questions merkle.Questions) (answers merkle.Answers, err error) {
+	answer, err := c.post(ctx, store, "ask", mediaMerkle, mediaMerkle, merkle.EncodeQuestions(questions), nil)
 	if err != nil {
-		return nil, fmt.Errorf("compare: %w", err)
+		return answers, err
+	}
+	if answers, err = merkle.DecodeAnswers(questions.Areas, answer); err != nil {
+		return answers, fmt.Errorf("ask: %w", err)
 	}
 	return answers, nil
 }
 
-// Pull fetches the next page of spans.
-func (c *Client) Pull(ctx context.Context, store velox.StoreID, spans []merkle.Span, after *merkle.Key) (page reconcile.Page, err error) {
-	body, err := json.Marshal(encodeSpans(spans, after))
-	if err != nil {
-		return page, fmt.Errorf("encode spans: %w", err)
-	}
+// Pull fetches the next page of what is wanted.
+func (c *Client) Pull(ctx context.Context, store velox.StoreID, want merkle.Want, after *merkle.Key) (page reconcile.Page, err error) {
 	var header http.Header
-	answer, err := c.post(ctx, store, "pull", mediaJSON, mediaPage, body, &header)
+	answer, err := c.post(ctx, store, "pull", mediaMerkle, mediaPage, merkle.EncodeWant(want, after), &header)
 	if err != nil {
 		return page, err
 	}
-	if page.Events, err = readPage(bytes.NewReader(answer)); err != nil {
+	if page, err = readPage(bytes.NewReader(answer)); err != nil {
 		return page, fmt.Errorf("pull: %w", err)
 	}
 	page.More = strings.EqualFold(header.Get(headerMore), "true")
@@ -234,7 +236,7 @@ func (c *Client) Pull(ctx context.Context, store velox.StoreID, spans []merkle.S
 
 // Push sends a page.
 func (c *Client) Push(ctx context.Context, store velox.StoreID, events []velox.Event) (outcomes []reconcile.Outcome, err error) {
-	body, err := encodePage(events)
+	body, err := encodePage(reconcile.Page{Events: events})
 	if err != nil {
 		return nil, err
 	}

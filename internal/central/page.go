@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/veloxpos/reconciled/internal/velox"
+	"github.com/veloxpos/reconciled/merkle/reconcile"
 )
 
 // line is an event on the wire. Said and the vector clock are strings, since
@@ -32,6 +33,8 @@ type line struct {
 	ConflictStatus string        `json:"conflict_status,omitempty"`
 	Hash           string        `json:"full_payload_hash,omitempty"`
 	RequestID      uuid.NullUUID `json:"request_id"`
+	// Purged: there is no event any more, only its id and its time.
+	Purged string `json:"purged,omitempty"`
 }
 
 // Bounds of a page on the wire. An event whose content is larger goes without it,
@@ -42,16 +45,21 @@ const (
 	maxSaid   = 8 << 20
 )
 
-// writePage writes events as zstd NDJSON.
-func writePage(w io.Writer, events []velox.Event) error {
+// writePage writes a page as zstd NDJSON.
+func writePage(w io.Writer, page reconcile.Page) error {
 	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return fmt.Errorf("open compressor: %w", err)
 	}
 	lines := json.NewEncoder(z)
 	lines.SetEscapeHTML(false)
-	for i := range events {
-		e := &events[i]
+	for _, o := range page.Gone {
+		if err := lines.Encode(line{ID: o.Event, CreatedAt: o.At, Purged: o.Reason}); err != nil {
+			return errors.Join(fmt.Errorf("write purged event %s: %w", o.Event, err), z.Close())
+		}
+	}
+	for i := range page.Events {
+		e := &page.Events[i]
 		said := string(e.Said())
 		if len(said) > maxSaid {
 			said = ""
@@ -73,37 +81,40 @@ func writePage(w io.Writer, events []velox.Event) error {
 
 // encodePage is writePage into memory: a page must be whole before its length is
 // promised, and again when a call is repeated.
-func encodePage(events []velox.Event) ([]byte, error) {
+func encodePage(page reconcile.Page) ([]byte, error) {
 	var b bytes.Buffer
-	err := writePage(&b, events)
+	err := writePage(&b, page)
 	return b.Bytes(), err
 }
 
 // readPage reads what writePage wrote. Its memory is bounded whatever comes: by
 // maxPage after decompression, by the decoder's window before.
-func readPage(r io.Reader) ([]velox.Event, error) {
+func readPage(r io.Reader) (page reconcile.Page, err error) {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxPage), zstd.WithDecoderMaxWindow(8<<20))
 	if err != nil {
-		return nil, fmt.Errorf("open page: %w", err)
+		return page, fmt.Errorf("open page: %w", err)
 	}
 	defer z.Close()
 	limited := &io.LimitedReader{R: z, N: maxPage + 1}
 	lines := json.NewDecoder(bufio.NewReader(limited))
 	lines.DisallowUnknownFields()
-	var events []velox.Event
 	for {
 		var l line
 		switch err := lines.Decode(&l); {
 		case errors.Is(err, io.EOF):
-			return events, nil
+			return page, nil
 		case limited.N <= 0:
-			return nil, fmt.Errorf("read page: more than %d bytes", maxPage)
+			return reconcile.Page{}, fmt.Errorf("read page: more than %d bytes", maxPage)
 		case err != nil:
-			return nil, fmt.Errorf("read page: event %d: %w", len(events), err)
-		case len(events) == maxEvents:
-			return nil, fmt.Errorf("read page: more than %d events", maxEvents)
+			return reconcile.Page{}, fmt.Errorf("read page: line %d: %w", len(page.Events)+len(page.Gone), err)
+		case len(page.Events) == maxEvents, len(page.Gone) > maxEvents:
+			return reconcile.Page{}, fmt.Errorf("read page: more than %d events", maxEvents)
 		}
-		events = append(events, velox.Event{
+		if l.Purged != "" {
+			page.Gone = append(page.Gone, reconcile.Outcome{Event: l.ID, At: l.CreatedAt, Status: reconcile.Purged, Reason: l.Purged})
+			continue
+		}
+		page.Events = append(page.Events, velox.Event{
 			ID: l.ID, Store: l.Store, Device: l.Device, Seq: l.Seq, Type: l.Type, Version: l.Version,
 			CreatedAt: l.CreatedAt, Actor: l.Actor, ActorRole: l.ActorRole,
 			Payload: json.RawMessage(l.Said), VectorClock: json.RawMessage(l.VectorClock), Causal: l.Causal,

@@ -201,6 +201,6 @@ type liar struct {
 	sends []velox.Event
 }
 
-func (l *liar) Pull(context.Context, velox.StoreID, []merkle.Span, *merkle.Key) (reconcile.Page, error) {
+func (l *liar) Pull(context.Context, velox.StoreID, merkle.Want, *merkle.Key) (reconcile.Page, error) {
 	return reconcile.Page{Events: l.sends}, nil
 }

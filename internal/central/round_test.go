@@ -271,11 +271,16 @@ func TestAPurgeIsNotFought(t *testing.T) {
 	p.store.add(append(received(0, 10), old)...)
 	p.wantRound(t, reconcile.Repaired)
 	p.store.exec(`DELETE FROM events WHERE event_id = $1`, old.ID)
-	if r := p.wantRound(t, reconcile.InSync); r.Exceptions[reconcile.Purged] != 1 {
-		t.Errorf("exceptions %v, want one purged event", r.Exceptions)
+	r := p.wantRound(t, reconcile.InSync)
+	if len(r.Exceptions) != 0 || r.Messages != 1 || p.store.root() != p.central.root() {
+		t.Errorf("exceptions %v, %d messages; want none, since the item of a purge stays in the tree", r.Exceptions, r.Messages)
 	}
 	if n := p.store.number(`SELECT count(*) FROM events WHERE event_id = $1`, old.ID); n != 0 {
 		t.Error("the purged event was put back")
+	}
+	p.central.exec(`UPDATE events SET delta_payload = '{"qty_delta": 2}' WHERE event_id = $1`, old.ID)
+	if r := p.wantRound(t, reconcile.InSync); r.Exceptions[reconcile.Purged] != 1 {
+		t.Errorf("exceptions %v, want the purged event that says something else there", r.Exceptions)
 	}
 }
 
@@ -283,10 +288,54 @@ func TestALostDiskIsFetchedAgain(t *testing.T) {
 	p := newPair(t)
 	p.store.add(received(0, 1000)...)
 	p.wantRound(t, reconcile.Repaired)
-	p.store.exec(`DELETE FROM events WHERE seq % 7 = 0`)
+	err := p.store.Server.Exec(t.Context(), p.store.Site.Name, `SET session_replication_role = replica;
+		INSERT INTO reconciled.dirty (store_id, slot, op) SELECT store_id, reconciled.slot(created_at), 'm' FROM events WHERE seq % 7 = 0;
+		DELETE FROM events WHERE seq % 7 = 0; SET session_replication_role = DEFAULT`)
+	if err != nil {
+		t.Fatal(err)
+	}
 	report := p.wantRound(t, reconcile.Repaired)
 	if report.Pulled[reconcile.Stored] != 143 || p.store.root() != p.central.root() {
 		t.Errorf("pulled %v, want 143 events back", report.Pulled)
+	}
+}
+
+func TestAFewDeletionsAreUndone(t *testing.T) {
+	p := newPair(t)
+	p.store.add(received(0, 1000)...)
+	p.wantRound(t, reconcile.Repaired)
+	p.store.exec(`DELETE FROM events WHERE seq < 10`)
+	p.central.exec(`DELETE FROM events WHERE seq > 990`)
+	if r := p.wantRound(t, reconcile.Repaired); r.Pulled[reconcile.Stored] != 10 || r.Pushed[reconcile.Stored] != 9 || p.store.root() != p.central.root() {
+		t.Errorf("pulled %v, pushed %v; want 10 and 9 events back", r.Pulled, r.Pushed)
+	}
+}
+
+func TestABulkOfDeletionsWaitsForAPerson(t *testing.T) {
+	for _, where := range []string{"store", "central"} {
+		t.Run("at the "+where, func(t *testing.T) {
+			p := newPair(t)
+			p.store.add(received(0, 200)...)
+			p.wantRound(t, reconcile.Repaired)
+			at := map[string]*side{"store": p.store, "central": p.central}[where]
+			at.exec(`DELETE FROM events WHERE seq < 50`)
+			for range 2 {
+				r := p.wantRound(t, reconcile.Differs)
+				if r.Exceptions[reconcile.Held] != 50 || !strings.Contains(r.Noted[0].Reason, "one of 50") {
+					t.Errorf("exceptions %v, noted %+v; want 50 held", r.Exceptions, r.Noted[0])
+				}
+			}
+			grant := p.grant
+			if where == "central" {
+				grant = p.central.Grant(t, shop)
+			}
+			if _, err := at.log.Release(t.Context(), grant, nil, "ana"); err != nil {
+				t.Fatal(err)
+			}
+			if r := p.wantRound(t, reconcile.Repaired); len(r.Exceptions) != 0 || p.store.root() != p.central.root() {
+				t.Errorf("exceptions %v, roots %v and %v; want them all back", r.Exceptions, p.store.root(), p.central.root())
+			}
+		})
 	}
 }
 
@@ -329,21 +378,21 @@ func TestI10AStoresTokenOpensThatStoreOnly(t *testing.T) {
 		want             int
 		code             string
 	}{
-		"no token":            {"/federation/v1/stores/" + shop.String() + "/check", "", `{}`, 401, "TOKEN_MISSING"},
-		"an empty token":      {"/federation/v1/stores/" + shop.String() + "/check", "Bearer ", `{}`, 401, "TOKEN_MISSING"},
-		"a wrong token":       {"/federation/v1/stores/" + shop.String() + "/check", "Bearer x", `{}`, 403, "TOKEN_REFUSED"},
-		"another store":       {"/federation/v1/stores/" + other.String() + "/check", "Bearer " + token, `{}`, 403, "TOKEN_REFUSED"},
-		"no store id":         {"/federation/v1/stores/tienda/check", "Bearer " + token, `{}`, 400, "BAD_STORE_ID"},
-		"an unknown field":    {"/federation/v1/stores/" + shop.String() + "/check", "Bearer " + token, `{"rot": 1}`, 400, "BAD_JSON"},
-		"spans out of order":  {"/federation/v1/stores/" + shop.String() + "/pull", "Bearer " + token, `{"spans": [["x", "y"]]}`, 400, "BAD_SPANS"},
-		"the token and right": {"/federation/v1/stores/" + shop.String() + "/pull", "Bearer " + token, `{"spans": []}`, 200, ""},
+		"no token":            {"/federation/v1/stores/" + shop.String() + "/open", "", `{}`, 401, "TOKEN_MISSING"},
+		"an empty token":      {"/federation/v1/stores/" + shop.String() + "/open", "Bearer ", `{}`, 401, "TOKEN_MISSING"},
+		"a wrong token":       {"/federation/v1/stores/" + shop.String() + "/open", "Bearer x", `{}`, 403, "TOKEN_REFUSED"},
+		"another store":       {"/federation/v1/stores/" + other.String() + "/open", "Bearer " + token, `{}`, 403, "TOKEN_REFUSED"},
+		"no store id":         {"/federation/v1/stores/tienda/open", "Bearer " + token, `{}`, 400, "BAD_STORE_ID"},
+		"no message":          {"/federation/v1/stores/" + shop.String() + "/open", "Bearer " + token, string(merkle.EncodeOpening(merkle.Opening{})[:2]), 400, "BAD_MESSAGE"},
+		"another version":     {"/federation/v1/stores/" + shop.String() + "/ask", "Bearer " + token, "\x11\x03", 400, "MESSAGE_VERSION"},
+		"the token and right": {"/federation/v1/stores/" + shop.String() + "/pull", "Bearer " + token, string(merkle.EncodeWant(merkle.Want{}, nil)), 200, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.server.URL+c.path, strings.NewReader(c.body))
 			if err != nil {
 				t.Fatal(err)
 			}
-			request.Header.Set("Content-Type", "application/json")
+			request.Header.Set("Content-Type", "application/vnd.reconciled.merkle")
 			request.Header.Set("Authorization", c.auth)
 			response, err := http.DefaultClient.Do(request)
 			if err != nil {

@@ -25,7 +25,7 @@ import (
 
 // Log is central's event log, as far as the server needs it.
 type Log interface {
-	reconcile.Log
+	reconcile.Archive
 	// Accept stores events without a lease: ingest is idempotent by event_id.
 	Accept(ctx context.Context, store velox.StoreID, from uuid.UUID, events []velox.Event) ([]reconcile.Outcome, error)
 }
@@ -74,9 +74,9 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	const base = "/federation/v1/stores/{store}/"
 	mux.Handle("GET "+base+"ready", s.call("ready", "", s.ready))
-	mux.Handle("POST "+base+"check", s.call("check", mediaJSON, s.check))
-	mux.Handle("POST "+base+"compare", s.call("compare", mediaMerkle, s.compare))
-	mux.Handle("POST "+base+"pull", s.call("pull", mediaJSON, s.pull))
+	mux.Handle("POST "+base+"open", s.call("open", mediaMerkle, s.open))
+	mux.Handle("POST "+base+"ask", s.call("ask", mediaMerkle, s.ask))
+	mux.Handle("POST "+base+"pull", s.call("pull", mediaMerkle, s.pull))
 	mux.Handle("POST "+base+"push", s.call("push", mediaPage, s.push))
 	return mux
 }
@@ -247,66 +247,76 @@ func (s *Server) ready(ctx context.Context, r request) (reply, error) {
 	return jsonReply(Ready{s.opts.Installation, velox.MillisOf(time.Now()), merkle.MessageVersion, merkle.DigestVersion})
 }
 
-func (s *Server) check(ctx context.Context, r request) (reply, error) {
-	var asked reconcile.CheckRequest
-	if err := readJSON(r.body, &asked); err != nil {
-		return reply{}, err
-	}
-	if n := len(asked.Exceptions); n > reconcile.MaxExceptions {
-		return reply{}, refuse(http.StatusBadRequest, "TOO_MANY", "exceptions", "%d exceptions, at most %d", n, reconcile.MaxExceptions)
-	}
-	answer, err := reconcile.AnswerCheck(ctx, s.log, s.opts.Installation, r.store, asked)
+func (s *Server) open(ctx context.Context, r request) (reply, error) {
+	opening, err := read(r.body, func(b []byte) (merkle.Opening, error) { return merkle.DecodeOpening(b, reconcile.MaxExceptions) })
 	if err != nil {
 		return reply{}, err
 	}
-	return jsonReply(answer)
+	answer, err := reconcile.AnswerOpening(ctx, s.log, r.from, r.store, opening)
+	if errors.Is(err, reconcile.ErrBadList) {
+		return reply{}, refuse(http.StatusBadRequest, "BAD_MESSAGE", "exceptions", "%v", err)
+	}
+	return reply{media: mediaMerkle, body: merkle.EncodeReply(answer)}, err
 }
 
-func (s *Server) compare(ctx context.Context, r request) (reply, error) {
-	message, err := io.ReadAll(io.LimitReader(r.body, merkle.MaxMessage+1))
-	if err != nil {
-		return reply{}, fmt.Errorf("read questions: %w", err)
-	}
-	questions, err := merkle.DecodeQuestions(message)
-	if err != nil {
-		return reply{}, refuse(http.StatusBadRequest, "BAD_MESSAGE", "", "%v", err)
-	}
-	pin, err := s.log.Pin(ctx, r.store)
+func (s *Server) ask(ctx context.Context, r request) (reply, error) {
+	questions, err := read(r.body, merkle.DecodeQuestions)
 	if err != nil {
 		return reply{}, err
 	}
-	answers, err := merkle.Reply(ctx, pin.View, questions)
-	if err != nil {
-		return reply{}, err
+	answers, err := reconcile.AnswerQuestions(ctx, s.log, r.from, r.store, questions)
+	if errors.Is(err, reconcile.ErrUnlisted) {
+		return reply{}, refuse(http.StatusConflict, "UNLISTED", "exceptions", "%v", err)
 	}
-	return reply{media: mediaMerkle, body: merkle.EncodeAnswers(answers)}, nil
+	return reply{media: mediaMerkle, body: merkle.EncodeAnswers(questions.Areas, answers)}, err
 }
 
 func (s *Server) pull(ctx context.Context, r request) (reply, error) {
-	var asked pullRequest
-	if err := readJSON(r.body, &asked); err != nil {
+	type wanted struct {
+		merkle.Want
+		after *merkle.Key
+	}
+	asked, err := read(r.body, func(b []byte) (w wanted, err error) {
+		w.Want, w.after, err = merkle.DecodeWant(b)
+		return w, err
+	})
+	if err != nil {
 		return reply{}, err
 	}
-	spans, after, err := asked.decode()
-	if err != nil {
-		return reply{}, refuse(http.StatusBadRequest, "BAD_SPANS", "spans", "%v", err)
-	}
-	page, err := s.log.Page(ctx, r.store, spans, after)
+	page, err := s.log.Page(ctx, r.store, asked.Want, asked.after)
 	if err != nil {
 		return reply{}, err
 	}
-	body, err := encodePage(page.Events)
+	body, err := encodePage(page)
 	return reply{media: mediaPage, body: body, more: page.More}, err
 }
 
+// read decodes a merkle message.
+func read[T any](body io.Reader, decode func([]byte) (T, error)) (T, error) {
+	message, err := io.ReadAll(io.LimitReader(body, merkle.MaxMessage+1))
+	if err != nil {
+		var none T
+		return none, fmt.Errorf("read message: %w", err)
+	}
+	decoded, err := decode(message)
+	switch {
+	case errors.Is(err, merkle.ErrVersion):
+		return decoded, refuse(http.StatusBadRequest, codeVersion, "", "%v", err)
+	case err != nil:
+		return decoded, refuse(http.StatusBadRequest, "BAD_MESSAGE", "", "%v", err)
+	}
+	return decoded, nil
+}
+
 func (s *Server) push(ctx context.Context, r request) (reply, error) {
-	events, err := readPage(r.body)
+	page, err := readPage(r.body)
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 		return reply{}, err
 	}
 	if err != nil {
 		return reply{}, refuse(http.StatusBadRequest, "BAD_PAGE", "", "%v", err)
 	}
+	events := page.Events
 	for i := range events {
 		if events[i].Store != r.store {
 			return reply{}, refuse(http.StatusForbidden, "OTHER_STORE", "store_id", "event %s is store %s's, the token store %s's",
@@ -321,15 +331,6 @@ func (s *Server) push(ctx context.Context, r request) (reply, error) {
 		return reply{}, err
 	}
 	return jsonReply(outcomes)
-}
-
-func readJSON(r io.Reader, into any) error {
-	dec := json.NewDecoder(io.LimitReader(r, maxJSON))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return refuse(http.StatusBadRequest, "BAD_JSON", "", "body: %v", err)
-	}
-	return nil
 }
 
 func jsonReply(v any) (reply, error) {

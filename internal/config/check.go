@@ -123,6 +123,7 @@ func (c *Config) check(mode Mode, f *faults) {
 		{"schedule.heal", c.Schedule.Heal},
 		{"schedule.heal_full", c.Schedule.HealFull},
 		{"schedule.reconcile", c.Schedule.Reconcile},
+		{"schedule.scrub", c.Schedule.Scrub},
 		{"schedule.snapshot", c.Schedule.Snapshot},
 	} {
 		if _, err := ParseSchedule(s.spec); err != nil {

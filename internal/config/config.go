@@ -84,6 +84,7 @@ type Schedule struct {
 	Heal      string `yaml:"heal" env:"HEAL"`
 	HealFull  string `yaml:"heal_full" env:"HEAL_FULL"`
 	Reconcile string `yaml:"reconcile" env:"RECONCILE"`
+	Scrub     string `yaml:"scrub" env:"SCRUB"`
 	Snapshot  string `yaml:"snapshot" env:"SNAPSHOT"`
 }
 
@@ -115,7 +116,7 @@ func defaults() Config {
 	return Config{
 		Redis:    Redis{WhenAway: "fence"},
 		API:      API{Listen: "127.0.0.1:9464"},
-		Schedule: Schedule{Heal: "@every 1m", HealFull: "@every 1h", Reconcile: "@every 10m", Snapshot: "@every 5m"},
+		Schedule: Schedule{Heal: "@every 1m", HealFull: "@every 1h", Reconcile: "@every 10m", Scrub: "@every 1h", Snapshot: "@every 5m"},
 		Lock:     Lock{TTL: 30 * time.Second},
 		Heal:     Heal{Grace: time.Minute},
 		Health:   Health{CriticalGaps: 10, CriticalNegativeStock: 5, CriticalOutboxDead: 5, CriticalConflictRate: 50},

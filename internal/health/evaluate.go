@@ -55,6 +55,21 @@ func rules(s Snapshot, t Thresholds) []rule {
 			"%d fiscal numbers are used twice by sales that are not voided: call legal (runbook 2)",
 		},
 		{
+			"EVENT_TAMPERED", s.More.EventTamperedCount - s.More.EventDeletedCount, 0, 0,
+			"%d indicios de que el registro de eventos fue alterado fuera del POS: avise a soporte",
+			"%d signs that the event log was altered behind the POS: call support",
+		},
+		{
+			"EVENT_DELETED", s.More.EventDeletedCount, 0, never,
+			"%d eventos fueron borrados del registro sin ser una purga del POS",
+			"%d events were deleted from the log and are no purge of the POS",
+		},
+		{
+			"DELETIONS_HELD", s.More.DeletionsHeldCount, 0, never,
+			"%d eventos borrados no vuelven hasta que una persona lo diga: reconciled event restore",
+			"%d deleted events do not come back until a person says so: reconciled event restore",
+		},
+		{
 			"PROJECTION_GAP", s.Metrics.ProjectionGapCount, 0, t.CriticalGaps,
 			"%d eventos sin sus filas de lectura, se están curando",
 			"%d events without their read-model rows, being healed",

@@ -38,8 +38,11 @@ type More struct {
 	PoisonCount          int64  `json:"poisonCount"`
 	UnsupportedCount     int64  `json:"unsupportedCount"`
 	FiscalDuplicateCount int64  `json:"fiscalDuplicateCount"`
-	ConflictCount        int64  `json:"conflictCount"` // undecided: one id, two contents
-	ConflictRate         int64  `json:"conflictRate"`  // of the POS's own resolutions, in the last hour
+	ConflictCount        int64  `json:"conflictCount"`      // undecided: one id, two contents
+	ConflictRate         int64  `json:"conflictRate"`       // of the POS's own resolutions, in the last hour
+	EventTamperedCount   int64  `json:"eventTamperedCount"` // open evidence: the log was altered, or its capture was
+	EventDeletedCount    int64  `json:"eventDeletedCount"`  // of that: deletions that nobody declared
+	DeletionsHeldCount   int64  `json:"deletionsHeldCount"` // too many within a day to be undone without a person
 	OutboxPending        int64  `json:"outboxPending"`
 	OutboxDead           int64  `json:"outboxDead"`
 	RemoteLatencyMs      int64  `json:"remoteLatencyMs"`
@@ -48,7 +51,7 @@ type More struct {
 
 // Affected names what a number counts: at most 20 of them.
 type Affected struct {
-	Kind string `json:"kind"` // negative_stock, fiscal_duplicate, poison, conflict, waiting
+	Kind string `json:"kind"` // negative_stock, fiscal_duplicate, poison, conflict, waiting, tampered, held
 	ID   string `json:"id"`
 	Text string `json:"text"`
 }

@@ -2,7 +2,7 @@ package postgres
 
 import (
 	"context"
-	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -61,15 +61,28 @@ func (l *Log) Settle(ctx context.Context, grant lock.Grant, events []uuid.UUID) 
 	})
 }
 
-// Agree writes down what an equal check proved: the anchor, and for each leaf how
-// many of its events the other side holds. A leaf that has changed since the pin
-// keeps its older, smaller proof.
+// Anchor is the last agreement with any installation.
+func (l *Log) Anchor(ctx context.Context, store velox.StoreID) (anchor reconcile.Anchor, err error) {
+	var token []byte
+	err = l.db.Pool.QueryRow(ctx, `SELECT token, agreed_count, agreed_at FROM reconciled.peer
+		WHERE store_id = $1 AND token IS NOT NULL ORDER BY agreed_at DESC LIMIT 1`, store).Scan(&token, &anchor.Count, &anchor.At)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return anchor, nil
+	}
+	if err != nil {
+		return anchor, fmt.Errorf("read anchor: %w", err)
+	}
+	copy(anchor.Token[:], token)
+	return anchor, nil
+}
+
+// Agree writes down what an equal comparison proved: the anchor, and for each leaf
+// how many of its events the other side holds. A leaf that has changed since the
+// pin keeps its older, smaller proof.
 func (l *Log) Agree(ctx context.Context, grant lock.Grant, agreed reconcile.Agreement) error {
-	list := sha256.New()
 	excepted := make([]uuid.UUID, len(agreed.Exceptions))
 	for i, e := range agreed.Exceptions {
 		excepted[i] = e.Event
-		fmt.Fprintf(list, "%s %s %x\n", e.Event, e.Kind, e.Digest)
 	}
 	return l.db.fenced(ctx, grant, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
@@ -84,12 +97,11 @@ func (l *Log) Agree(ctx context.Context, grant lock.Grant, agreed reconcile.Agre
 			return fmt.Errorf("mark proven leaves: %w", err)
 		}
 		_, err = tx.Exec(ctx, `
-			INSERT INTO reconciled.peer (store_id, installation_id, anchor_here, anchor_there, anchor_exceptions, anchor_version, agreed_count, agreed_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, now())
-			ON CONFLICT (store_id, installation_id) DO UPDATE SET anchor_here = excluded.anchor_here, anchor_there = excluded.anchor_there,
-				anchor_exceptions = excluded.anchor_exceptions, anchor_version = excluded.anchor_version,
+			INSERT INTO reconciled.peer (store_id, installation_id, token, agreed_count, agreed_at)
+			VALUES ($1, $2, $3, $4, now())
+			ON CONFLICT (store_id, installation_id) DO UPDATE SET token = excluded.token,
 				agreed_count = excluded.agreed_count, agreed_at = excluded.agreed_at, last_seen = now()`,
-			grant.Store, agreed.Peer, agreed.Here.Digest[:], agreed.There.Digest[:], list.Sum(nil), agreed.Pin, int64(agreed.Root.Count))
+			grant.Store, agreed.Peer, agreed.Token[:], int64(agreed.Root.Count))
 		if err != nil {
 			return fmt.Errorf("write anchor: %w", err)
 		}
@@ -98,6 +110,21 @@ func (l *Log) Agree(ctx context.Context, grant lock.Grant, agreed reconcile.Agre
 			anchorConsumer, grant.Store, agreed.Pin)
 		if err != nil {
 			return fmt.Errorf("clear changed slots: %w", err)
+		}
+		return nil
+	})
+}
+
+// WentBack keeps the evidence that one of two sides does not remember their last
+// agreement, once for each.
+func (l *Log) WentBack(ctx context.Context, grant lock.Grant, back reconcile.Regress) error {
+	return l.db.fenced(ctx, grant, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO reconciled.evidence (store_id, kind, expected, detail)
+			SELECT $1, 'went_back', $2, $3 WHERE NOT EXISTS (SELECT FROM reconciled.evidence
+				WHERE store_id = $1 AND kind = 'went_back' AND expected = $2 AND detail = $3 AND cleared_at IS NULL)
+			ON CONFLICT DO NOTHING`, grant.Store, back.Remembered.Digest[:], back.Error())
+		if err != nil {
+			return fmt.Errorf("keep evidence: %w", err)
 		}
 		return nil
 	})

@@ -1,13 +1,13 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -231,11 +231,9 @@ func (in *ingest) keepConflict(ctx context.Context, here, there *velox.Event) er
 	return nil
 }
 
-// purgedAfter is the age at which the POS itself purges StockAdjusted events.
-const purgedAfter = 24 * time.Hour
-
 // setAside answers events that are absent for a reason: purged here on purpose,
-// or a business act that is here under another id. It returns the rest.
+// deleted with many others, or a business act that is here under another id. It
+// returns the rest.
 func (in *ingest) setAside(ctx context.Context, events []*velox.Event) ([]*velox.Event, error) {
 	list := make([]uuid.UUID, len(events))
 	requests := make([]uuid.UUID, 0, len(events))
@@ -245,9 +243,7 @@ func (in *ingest) setAside(ctx context.Context, events []*velox.Event) ([]*velox
 			requests = append(requests, request.UUID)
 		}
 	}
-	purged, err := in.idSet(ctx, `SELECT event_id FROM reconciled.deletion
-		WHERE store_id = $1 AND event_id = ANY($2) AND type = $3 AND created_ms < reconciled.ms(deleted_at) - $4::bigint`,
-		in.store, list, velox.StockAdjusted, purgedAfter.Milliseconds())
+	deleted, held, err := in.deletions(ctx, list)
 	if err != nil {
 		return nil, err
 	}
@@ -269,9 +265,15 @@ func (in *ingest) setAside(ctx context.Context, events []*velox.Event) ([]*velox
 		*e = *sent
 		e.RequestID = requestOf(sent)
 		holder, isTaken := taken[e.RequestID.UUID]
+		gone, isGone := deleted[e.ID]
+		item := reconcile.Item(e)
 		switch {
-		case purged[e.ID]:
-			in.answer(e, reconcile.Purged, "the POS purged it here")
+		case isGone && gone.declared && bytes.Equal(gone.item, item.Digest[:]):
+			in.answer(e, reconcile.Present, "") // its item is in the tree
+		case isGone && gone.declared:
+			in.answer(e, reconcile.Purged, "the POS purged it here, with another content")
+		case isGone && gone.held:
+			in.answer(e, reconcile.Held, fmt.Sprintf("one of %d that were deleted and are held; `reconciled event restore`, run where they were deleted, lets them come back", held))
 		case e.RequestID.Valid && isTaken && holder.store == in.store:
 			in.answer(e, reconcile.Duplicate, fmt.Sprintf("request_id %s is event %s here", e.RequestID.UUID, holder.event))
 		default:
@@ -306,22 +308,6 @@ func requestOf(e *velox.Event) uuid.NullUUID {
 	}
 	id, err := velox.ParseStoreID(payload.RequestID)
 	return uuid.NullUUID{UUID: id, Valid: err == nil}
-}
-
-func (in *ingest) idSet(ctx context.Context, sql string, args ...any) (map[uuid.UUID]bool, error) {
-	rows, err := in.tx.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, fmt.Errorf("look for events: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	if err != nil {
-		return nil, fmt.Errorf("look for events: %w", err)
-	}
-	set := make(map[uuid.UUID]bool, len(list))
-	for _, id := range list {
-		set[id] = true
-	}
-	return set, nil
 }
 
 // insert writes the events set-wise; when Postgres refuses the set, one by one,

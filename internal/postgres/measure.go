@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -48,12 +49,15 @@ const fiscalDuplicates = `
 // Measure fills in a snapshot's numbers and names what they count.
 func (h *Health) Measure(ctx context.Context, store velox.StoreID, into *health.Snapshot) error {
 	unproven, err := h.log.Unproven(ctx, store)
+	if errors.Is(err, ErrCapture) { // nothing is proven then, and that is told by the evidence below
+		err = h.db.Pool.QueryRow(ctx, `SELECT coalesce(max(count), 0) FROM reconciled.root WHERE store_id = $1`, store).Scan(&unproven)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("measure unproven events: %w", err)
 	}
 	into.Metrics.EventLagCount = unproven
 	return pgx.BeginTxFunc(ctx, h.db.Pool, pgx.TxOptions{AccessMode: pgx.ReadOnly, IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
-		for _, step := range []func(context.Context, pgx.Tx, velox.StoreID, *health.Snapshot) error{measureGaps, measureStock, measureFiscal, measureQueues} {
+		for _, step := range []func(context.Context, pgx.Tx, velox.StoreID, *health.Snapshot) error{measureGaps, measureEvidence, measureStock, measureFiscal, measureQueues} {
 			if err := step(ctx, tx, store, into); err != nil {
 				return err
 			}
@@ -84,6 +88,24 @@ func measureGaps(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *heal
 		}
 	}
 	return nil
+}
+
+func measureEvidence(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *health.Snapshot) error {
+	err := tx.QueryRow(ctx, `
+		SELECT count(*), count(*) FILTER (WHERE kind = 'deleted'),
+		       (SELECT count(*) FROM reconciled.deletion WHERE store_id = $1 AND `+isHeld+`)
+		FROM reconciled.evidence WHERE store_id = $1 AND cleared_at IS NULL`, store).
+		Scan(&into.More.EventTamperedCount, &into.More.EventDeletedCount, &into.More.DeletionsHeldCount)
+	if err != nil {
+		return fmt.Errorf("measure evidence: %w", err)
+	}
+	err = name(ctx, tx, store, into, "tampered", `SELECT coalesce(event_id::text, slot::text, ''), kind || ': ' || detail
+		FROM reconciled.evidence WHERE store_id = $1 AND cleared_at IS NULL ORDER BY found_at DESC, id DESC LIMIT $2`)
+	if err != nil {
+		return err
+	}
+	return name(ctx, tx, store, into, "held", `SELECT event_id::text, type || ', deleted at ' || deleted_at
+		FROM reconciled.deletion WHERE store_id = $1 AND `+isHeld+` ORDER BY deleted_at DESC LIMIT $2`)
 }
 
 func name(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *health.Snapshot, kind, sql string) error {

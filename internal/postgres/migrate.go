@@ -70,26 +70,6 @@ func (db *DB) CheckVersion(ctx context.Context) error {
 	return nil
 }
 
-// ErrCapture: changes of the event log are not captured, so the tree would lie.
-var ErrCapture = errors.New("capture is broken")
-
-// CheckCapture fails with ErrCapture unless all triggers on the log are there and
-// enabled.
-func (db *DB) CheckCapture(ctx context.Context) error {
-	var missing string
-	err := db.Pool.QueryRow(ctx, `
-		SELECT coalesce(string_agg(want, ', '), '')
-		FROM unnest(ARRAY['reconciled_insert', 'reconciled_update', 'reconciled_delete', 'reconciled_truncate']) AS want
-		WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'public.events'::regclass AND tgname = want AND tgenabled IN ('O', 'A'))`).Scan(&missing)
-	if err != nil {
-		return fmt.Errorf("look at triggers: %w", err)
-	}
-	if missing != "" {
-		return fmt.Errorf("%w: triggers on public.events are missing or disabled: %s; ALTER TABLE public.events ENABLE TRIGGER brings one back", ErrCapture, missing)
-	}
-	return nil
-}
-
 func latestMigration() (int64, error) {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil || len(names) == 0 {

@@ -3,8 +3,10 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,8 +22,20 @@ const (
 	anchorConsumer = "anchor"
 )
 
-// slotsAtOnce bounds one drain transaction.
-const slotsAtOnce = 256
+// A drain transaction takes some slots at first, then as many as hold about
+// rowsAtOnce rows, as far as the transaction before it tells: a kill loses little,
+// and a build of many half-empty slots takes few transactions.
+const (
+	slotsAtFirst = 256
+	slotsAtMost  = 1 << 14
+	rowsAtOnce   = 100_000
+)
+
+// slotsNext is how many slots a transaction takes after one that took some and read
+// that many rows.
+func slotsNext(slots, rows int) int {
+	return max(1, min(slots*rowsAtOnce/max(rows, 1), 4*slots, slotsAtMost))
+}
 
 type pinned struct {
 	tree    merkle.Tree
@@ -31,20 +45,21 @@ type pinned struct {
 // Pin drains the store's dirty log into its leaves, so that every event that was
 // committed before the call is in the tree, and pins the tree.
 func (l *Log) Pin(ctx context.Context, store velox.StoreID) (reconcile.Pin, error) {
-	for {
-		now, more, err := l.drain(ctx, store)
+	for slots := slotsAtFirst; ; {
+		now, took, rows, err := l.drain(ctx, store, slots)
 		if err != nil {
 			return reconcile.Pin{}, fmt.Errorf("pin tree of store %s: %w", store, err)
 		}
-		if !more {
+		if took < slots {
 			view := merkle.NewView(now.tree, storeScanner{l.db, store})
 			return reconcile.Pin{View: view, Version: now.version}, nil
 		}
+		slots = slotsNext(took, rows)
 	}
 }
 
-// drain recomputes up to slotsAtOnce dirty slots in one READ COMMITTED
-// transaction. What makes it sound:
+// drain recomputes up to a number of dirty slots in one READ COMMITTED transaction,
+// and says how many it took and the rows it read. What makes it sound:
 //   - the store's root row is locked first, so every other writer of the store's
 //     leaves waits, and then sees what this one committed;
 //   - all of a slot's dirty rows are deleted, without SKIP LOCKED and without a
@@ -52,8 +67,8 @@ func (l *Log) Pin(ctx context.Context, store velox.StoreID) (reconcile.Pin, erro
 //     snapshot, are the slot's events read. A change that commits in between is
 //     in the events read, and its dirty row is still in the log: the slot is
 //     computed once more, never once too few.
-func (l *Log) drain(ctx context.Context, store velox.StoreID) (now pinned, more bool, err error) {
-	err = l.db.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
+func (l *Log) drain(ctx context.Context, store velox.StoreID, most int) (now pinned, took, rows int, err error) {
+	err = l.db.whileCaptured(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		root, err := lockRoot(ctx, tx, store)
 		if err != nil {
 			return err
@@ -61,17 +76,15 @@ func (l *Log) drain(ctx context.Context, store velox.StoreID) (now pinned, more 
 		if now, err = l.current(ctx, tx, store, root); err != nil {
 			return err
 		}
-		slots, err := dirtySlots(ctx, tx, store)
-		if err != nil || len(slots) == 0 {
-			more = false
+		slots, err := dirtySlots(ctx, tx, store, most)
+		if took = len(slots); err != nil || took == 0 {
 			return err
 		}
-		more = len(slots) == slotsAtOnce
 		if err := takeDirty(ctx, tx, store, slots); err != nil {
 			return err
 		}
-		changes, err := readLeaves(ctx, tx, store, slots)
-		if err != nil {
+		changes, n, err := readLeaves(ctx, tx, store, slots)
+		if rows = n; err != nil {
 			return err
 		}
 		now = pinned{tree: now.tree.Apply(changes), version: root.version + 1}
@@ -80,7 +93,7 @@ func (l *Log) drain(ctx context.Context, store velox.StoreID) (now pinned, more 
 	if err == nil {
 		l.trees.Add(store, now)
 	}
-	return now, more, err
+	return now, took, rows, err
 }
 
 // root is a store's root row.
@@ -125,17 +138,26 @@ func lockRoot(ctx context.Context, tx pgx.Tx, store velox.StoreID) (r root, err 
 	return r, nil
 }
 
-// markAll marks every slot that has events or a leaf.
+// markAll marks every slot that has events or a leaf. date_bin cuts time into slots
+// for a tenth of what reconciled.slot costs an event; it has no answer for the ends
+// of time, which the clocks of devices reach.
 func markAll(ctx context.Context, tx pgx.Tx, store velox.StoreID) error {
 	_, err := tx.Exec(ctx, `INSERT INTO reconciled.dirty (store_id, slot, op)
 		SELECT $1, slot, 'm' FROM (
-			SELECT reconciled.slot(created_at) AS slot FROM public.events WHERE store_id = $1
-			UNION SELECT slot FROM reconciled.leaf WHERE store_id = $1) s`, store)
+			SELECT reconciled.slot(cut) FROM (
+				SELECT DISTINCT date_bin($2, created_at, '1970-01-01Z') AS cut FROM public.events
+				WHERE store_id = $1 AND created_at >= '1970-01-01Z' AND created_at < '2200-01-01Z') c
+			UNION SELECT reconciled.slot(created_at) FROM public.events
+				WHERE store_id = $1 AND (created_at < '1970-01-01Z' OR created_at >= '2200-01-01Z')
+			UNION SELECT slot FROM reconciled.leaf WHERE store_id = $1) s (slot)`, store, slotWidth)
 	if err != nil {
 		return fmt.Errorf("mark slots: %w", err)
 	}
 	return nil
 }
+
+// slotWidth is the time a slot spans.
+const slotWidth = time.Duration(1<<merkle.SlotBits) * time.Millisecond
 
 // current is the tree that the locked root row is about: the one in memory plus
 // the leaves that have changed since, or else one from all leaves. Versions alone
@@ -159,28 +181,41 @@ func (l *Log) current(ctx context.Context, tx pgx.Tx, store velox.StoreID, root 
 // withLeaves is a tree with the leaves of versions behind since applied.
 func withLeaves(ctx context.Context, tx pgx.Tx, store velox.StoreID, tree merkle.Tree, since int64) (merkle.Tree, error) {
 	rows, err := tx.Query(ctx, `SELECT slot, count, digest, sum FROM reconciled.leaf
-		WHERE store_id = $1 AND version > $2 AND digest_version = $3`, store, since, merkle.DigestVersion)
+		WHERE store_id = $1 AND version > $2 AND digest_version = $3`,
+		pgx.QueryResultFormats{pgx.BinaryFormatCode}, store, since, merkle.DigestVersion)
 	if err != nil {
 		return tree, fmt.Errorf("load leaves: %w", err)
 	}
-	changes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (merkle.Change, error) {
-		var c merkle.Change
-		var digest []byte
-		if err := row.Scan(&c.Slot, &c.Leaf.Count, &digest, &c.Leaf.Sum); err != nil {
-			return c, err
+	defer rows.Close()
+	var changes []merkle.Change
+	for rows.Next() {
+		c, err := rawLeaf(rows.RawValues())
+		if err != nil {
+			return tree, err
 		}
-		copy(c.Leaf.Digest[:], digest)
-		return c, nil
-	})
-	if err != nil {
+		changes = append(changes, c)
+	}
+	if err := rows.Err(); err != nil {
 		return tree, fmt.Errorf("load leaves: %w", err)
 	}
 	return tree.Apply(changes), nil
 }
 
-func dirtySlots(ctx context.Context, tx pgx.Tx, store velox.StoreID) ([]int64, error) {
+// rawLeaf reads slot, count, digest and sum in the binary format.
+func rawLeaf(v [][]byte) (c merkle.Change, err error) {
+	if len(v) != 4 || len(v[0]) != 8 || len(v[1]) != 4 || len(v[2]) != len(c.Leaf.Digest) || len(v[3]) != 8 {
+		return c, errors.New("load leaves: a column is not as the binary format has it")
+	}
+	c.Slot = int64(binary.BigEndian.Uint64(v[0]))
+	c.Leaf.Count = binary.BigEndian.Uint32(v[1])
+	c.Leaf.Digest = merkle.Digest(v[2])
+	c.Leaf.Sum = uint32(binary.BigEndian.Uint64(v[3]))
+	return c, nil
+}
+
+func dirtySlots(ctx context.Context, tx pgx.Tx, store velox.StoreID, most int) ([]int64, error) {
 	rows, err := tx.Query(ctx, `SELECT DISTINCT slot FROM reconciled.dirty WHERE store_id = $1 ORDER BY slot LIMIT $2`,
-		store, slotsAtOnce)
+		store, most)
 	if err != nil {
 		return nil, fmt.Errorf("find dirty slots: %w", err)
 	}
@@ -189,54 +224,6 @@ func dirtySlots(ctx context.Context, tx pgx.Tx, store velox.StoreID) ([]int64, e
 		return nil, fmt.Errorf("find dirty slots: %w", err)
 	}
 	return slots, nil
-}
-
-// takeDirty deletes the slots' dirty rows, keeps what they say of deleted events,
-// takes back the proof for as many events as changed or went, and hands the slots on to the other consumers' lists.
-func takeDirty(ctx context.Context, tx pgx.Tx, store velox.StoreID, slots []int64) error {
-	_, err := tx.Exec(ctx, `
-		WITH taken AS (
-			DELETE FROM reconciled.dirty WHERE store_id = $1 AND slot = ANY($2)
-			RETURNING slot, op, event_id, type, created_ms, item, at),
-		unproven AS (
-			UPDATE reconciled.leaf l SET agreed_count = greatest(l.agreed_count - t.n, 0)
-			FROM (SELECT slot, count(*) AS n FROM taken WHERE op <> 'i' GROUP BY slot) t
-			WHERE l.store_id = $1 AND l.slot = t.slot)
-		INSERT INTO reconciled.deletion AS d (store_id, event_id, type, created_ms, item, deleted_at)
-		SELECT DISTINCT ON (event_id) $1, event_id, type, created_ms, item, at FROM taken WHERE op = 'd'
-		ORDER BY event_id, at DESC
-		ON CONFLICT (store_id, event_id) DO UPDATE SET deleted_at = excluded.deleted_at, item = excluded.item`, store, slots)
-	if err != nil {
-		return fmt.Errorf("take dirty rows: %w", err)
-	}
-	for _, consumer := range []string{healerConsumer, anchorConsumer} {
-		_, err := tx.Exec(ctx, `
-			INSERT INTO reconciled.worklist AS w (consumer, store_id, slot) SELECT $1, $2, unnest($3::bigint[])
-			ON CONFLICT (consumer, store_id, slot) DO UPDATE SET stamp = w.stamp + 1, not_before = now()`,
-			consumer, store, slots)
-		if err != nil {
-			return fmt.Errorf("hand slots to %s: %w", consumer, err)
-		}
-	}
-	return nil
-}
-
-// readLeaves digests slots from their events. A slot without events yields an
-// empty leaf.
-func readLeaves(ctx context.Context, tx pgx.Tx, store velox.StoreID, slots []int64) ([]merkle.Change, error) {
-	changes := make([]merkle.Change, 0, len(slots))
-	var builder merkle.LeafBuilder
-	for _, slot := range slots {
-		err := eachItem(ctx, tx, store, merkle.SlotRange(slot).Span(), func(item merkle.Item) error {
-			builder.Add(item)
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read slot %d: %w", slot, err)
-		}
-		changes = append(changes, merkle.Change{Slot: slot, Leaf: builder.Leaf(slot)})
-	}
-	return changes, nil
 }
 
 func writeLeaves(ctx context.Context, tx pgx.Tx, store velox.StoreID, changes []merkle.Change, now pinned) error {

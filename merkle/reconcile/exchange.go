@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -12,75 +13,134 @@ import (
 	"github.com/veloxpos/reconciled/merkle"
 )
 
-// exchange fetches what this side lacks, then sends what the other side lacks.
-// An event that cannot be stored is set aside as an exception; the rest go on.
-func (r *round) exchange(ctx context.Context, from uuid.UUID, diff merkle.Diff) error {
-	exceptions, err := r.store.Exceptions(ctx, r.grant.Store)
-	if err != nil {
-		return fmt.Errorf("read exceptions: %w", err)
-	}
-	r.known = make(map[uuid.UUID]bool, len(exceptions))
-	for _, e := range exceptions {
-		r.known[e.Event] = true
-	}
-	return r.move(ctx, from, diff)
-}
-
-// reoffered bounds how many exceptions each round offers again.
-const reoffered = 100
-
-// reoffer sends and fetches some exceptions again, in turn. What made one may be
-// gone: the other side may have lost the event that took its request_id, or have
-// learnt to store what it refused. A conflict needs a person and is left alone.
-func (r *round) reoffer(ctx context.Context, from uuid.UUID) error {
-	exceptions, err := r.store.Exceptions(ctx, r.grant.Store)
-	if err != nil {
-		return err
-	}
-	var diff merkle.Diff
-	for _, e := range exceptions {
-		if e.Kind != Conflict && len(diff.Push) < reoffered {
-			key := merkle.Key{At: int64(e.At), ID: e.Event}
-			diff.Push = append(diff.Push, merkle.Span{From: key, To: key})
+// exchange fetches what this side lacks, then sends what the other side lacks, as
+// far as the walk knows. An event that cannot be stored is set aside as an
+// exception; the rest go on.
+func (r *round) exchange(ctx context.Context, c *comparison) error {
+	diff := c.walk.Take()
+	for want := range diff.Pull.Messages() {
+		unmet, err := r.pull(ctx, c.from, want)
+		if err != nil {
+			return err
 		}
+		c.walk.Unmet(unmet)
 	}
-	if diff.Empty() {
+	if len(diff.Push) == 0 {
 		return nil
 	}
-	slices.SortFunc(diff.Push, func(a, b merkle.Span) int { return a.From.Compare(b.From) })
-	diff.Pull = diff.Push
-	return r.move(ctx, from, diff)
+	return r.push(ctx, "push", r.pageOf(merkle.Want{Spans: diff.Push}))
 }
 
-func (r *round) move(ctx context.Context, from uuid.UUID, diff merkle.Diff) error {
-	for spans := range slices.Chunk(diff.Pull, spansAtOnce) {
-		err := r.pages(ctx, "pull", r.peer.Pull, spans, r.report.Pulled, func(events []velox.Event) ([]Outcome, error) {
-			if err := r.credible(events, spans); err != nil {
-				return nil, err
+// pageOf reads pages of what is wanted from this side's log.
+func (r *round) pageOf(want merkle.Want) readPage {
+	return func(ctx context.Context, store velox.StoreID, after *merkle.Key) (Page, error) {
+		return r.store.Page(ctx, store, want, after)
+	}
+}
+
+// pull fetches what is wanted. A pick that nothing came for was no single event
+// after all.
+func (r *round) pull(ctx context.Context, from uuid.UUID, want merkle.Want) (unmet []merkle.Pick, err error) {
+	met := make([]bool, len(want.Picks))
+	read := func(ctx context.Context, store velox.StoreID, after *merkle.Key) (Page, error) {
+		return r.peer.Pull(ctx, store, want, after)
+	}
+	err = r.pages(ctx, "pull", read, r.report.Pulled, func(page Page) ([]Outcome, error) {
+		if err := r.credible(page, want); err != nil {
+			return nil, err
+		}
+		for _, k := range page.keys() {
+			if i := want.PickOf(k); i >= 0 {
+				met[i] = true
 			}
-			return r.store.Ingest(ctx, r.grant, from, events)
-		})
-		if err != nil {
-			return fmt.Errorf("pull events: %w", err)
+		}
+		if len(page.Events) == 0 {
+			return page.Gone, nil
+		}
+		outcomes, err := r.store.Ingest(ctx, r.grant, from, page.Events)
+		return append(outcomes, page.Gone...), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pull events: %w", err)
+	}
+	for i, p := range want.Picks {
+		if !met[i] {
+			unmet = append(unmet, p)
 		}
 	}
-	for spans := range slices.Chunk(diff.Push, spansAtOnce) {
-		err := r.pages(ctx, "push", r.store.Page, spans, r.report.Pushed, func(events []velox.Event) ([]Outcome, error) {
-			events = slices.DeleteFunc(events, func(e velox.Event) bool { return r.known[e.ID] })
-			if len(events) == 0 {
-				return nil, nil
-			}
-			outcomes, err := r.peer.Push(ctx, r.grant.Store, events)
-			if err != nil {
-				return nil, err
-			}
-			return answersTo(events, outcomes)
-		})
-		if err != nil {
-			return fmt.Errorf("push events: %w", err)
+	return unmet, nil
+}
+
+// keys of all that a page tells of.
+func (p Page) keys() (keys []merkle.Key) {
+	for i := range p.Events {
+		keys = append(keys, Key(&p.Events[i]))
+	}
+	for _, o := range p.Gone {
+		keys = append(keys, o.key())
+	}
+	return keys
+}
+
+func (o Outcome) key() merkle.Key { return merkle.Key{At: int64(o.At), ID: o.Event} }
+
+// push sends pages of this side's log.
+func (r *round) push(ctx context.Context, stage string, read readPage) error {
+	err := r.pages(ctx, stage, read, r.report.Pushed, func(page Page) ([]Outcome, error) {
+		events := slices.DeleteFunc(page.Events, func(e velox.Event) bool { return r.known[e.ID] })
+		if len(events) == 0 {
+			return page.Gone, nil
 		}
+		outcomes, err := r.peer.Push(ctx, r.grant.Store, events)
+		if err != nil {
+			return nil, err
+		}
+		outcomes, err = answersTo(events, outcomes)
+		return append(outcomes, page.Gone...), err
+	})
+	if err != nil {
+		return fmt.Errorf("push events: %w", err)
 	}
 	return nil
+}
+
+// reoffered bounds how many exceptions are offered again at once.
+const reoffered = 100
+
+// reoffer sends and fetches exceptions again, those first that were looked at
+// longest ago, and goes on while that brings anything. What made one may be gone:
+// the other side may have lost the event that took its request_id, or have learnt
+// to store what it refused. A conflict needs a person and is left alone.
+func (r *round) reoffer(ctx context.Context, from uuid.UUID) (brought bool, err error) {
+	exceptions, err := r.store.Exceptions(ctx, r.grant.Store)
+	if err != nil {
+		return false, err
+	}
+	exceptions = slices.DeleteFunc(exceptions, func(e Exception) bool { return e.Kind == Conflict })
+	r.known = nil
+	for some := range slices.Chunk(exceptions, reoffered) {
+		keys := make([]merkle.Key, len(some))
+		for i, e := range some {
+			keys[i] = merkle.Key{At: int64(e.At), ID: e.Event}
+		}
+		slices.SortFunc(keys, merkle.Key.Compare)
+		spans := make([]merkle.Span, len(keys))
+		for i, k := range keys {
+			spans[i] = merkle.Span{From: k, To: k}
+		}
+		before := r.moved()
+		if _, err := r.pull(ctx, from, merkle.Want{Spans: spans}); err != nil {
+			return brought, err
+		}
+		if err := r.push(ctx, "push", r.pageOf(merkle.Want{Spans: spans})); err != nil {
+			return brought, err
+		}
+		if r.moved() == before {
+			return brought, nil
+		}
+		brought = true
+	}
+	return brought, nil
 }
 
 // answersTo checks that a peer has answered what was sent, and nothing else: it
@@ -108,51 +168,62 @@ const unannounced = 1 << 16
 
 // credible refuses what was not asked for, and more than can be there: a peer
 // must not be able to fill this side's disk or keep it busy for ever.
-func (r *round) credible(events []velox.Event, spans []merkle.Span) error {
-	for i := range events {
-		key := Key(&events[i])
-		if !slices.ContainsFunc(spans, func(s merkle.Span) bool { return s.Holds(key) }) {
-			return fmt.Errorf("%w: event %s was not asked for", merkle.ErrHostile, key.ID)
+func (r *round) credible(page Page, want merkle.Want) error {
+	for i := range page.Events {
+		e := &page.Events[i]
+		tooLarge := len(e.Payload) == 0 && want.Covers(Key(e)) // came without its content
+		if !want.Holds(Item(e)) && !tooLarge {
+			return fmt.Errorf("%w: event %s was not asked for", merkle.ErrHostile, e.ID)
 		}
 	}
-	if r.pulled += uint64(len(events)); r.pulled > r.report.There.Count+unannounced {
+	for _, o := range page.Gone {
+		if o.Status != Purged || !want.Covers(o.key()) {
+			return fmt.Errorf("%w: event %s was not asked for", merkle.ErrHostile, o.Event)
+		}
+	}
+	if r.pulled += uint64(len(page.Events)); r.pulled > r.report.There.Count+unannounced {
 		return fmt.Errorf("%w: %d events sent, its root counts %d", merkle.ErrHostile, r.pulled, r.report.There.Count)
 	}
 	return nil
 }
 
-type readPage func(ctx context.Context, store velox.StoreID, spans []merkle.Span, after *merkle.Key) (Page, error)
+type readPage func(ctx context.Context, store velox.StoreID, after *merkle.Key) (Page, error)
 
-// pages moves what the spans hold from read to write, a page at a time. Nothing
-// is remembered of a page that was cut: the next round finds what is missing.
-func (r *round) pages(ctx context.Context, stage string, read readPage, spans []merkle.Span, tally map[Status]int,
-	write func([]velox.Event) ([]Outcome, error),
-) error {
+// ErrQuiet: there is more to move than may be while the line is to be left alone.
+var ErrQuiet = errors.New("quiet hours: more waits to be moved, `reconciled reconcile` moves it at once")
+
+// pages moves events from read to write, a page at a time. Nothing is remembered of
+// a page that was cut: the next round finds what is missing.
+func (r *round) pages(ctx context.Context, stage string, read readPage, tally map[Status]int, write func(Page) ([]Outcome, error)) error {
 	var after *merkle.Key
 	for {
-		page, err := read(ctx, r.grant.Store, spans, after)
+		page, err := read(ctx, r.grant.Store, after)
 		if err != nil {
 			return err
 		}
-		if n := len(page.Events); n > 0 {
+		n := len(page.Events)
+		if n > 0 {
 			last := Key(&page.Events[n-1])
 			if after != nil && last.Compare(*after) <= 0 {
 				return fmt.Errorf("page does not go on: it ends at %s again", last.ID)
 			}
 			after = &last
-			outcomes, err := write(page.Events)
-			if err != nil {
-				return err
-			}
-			if err := r.note(ctx, outcomes, tally); err != nil {
-				return err
-			}
-			r.progress(stage, sum(tally), 0)
 		} else if page.More {
 			return fmt.Errorf("page is empty but promises more")
 		}
+		if r.opts.Quiet > 0 && sum(r.report.Pulled)+sum(r.report.Pushed)+uint64(n) > uint64(r.opts.Quiet) {
+			return ErrQuiet
+		}
+		outcomes, err := write(page)
+		if err != nil {
+			return err
+		}
+		if err := r.note(ctx, outcomes, tally); err != nil {
+			return err
+		}
+		r.progress(stage, sum(tally), 0)
 		// After a page, not before: however often it is asked to stop, each turn moves one.
-		if r.stopped() && len(page.Events) > 0 {
+		if r.stopped() && n > 0 {
 			return lock.ErrGaveWay
 		}
 		if !page.More {

@@ -1,18 +1,20 @@
 // Package reconcile runs a round between a store's event log and central's:
-// check, and only if that fails walk, exchange and check again.
+// compare, exchange what is missing, compare again.
 //
-// The check compares the roots of both trees with the agreed exceptions left
-// out. It comes first, because it is one small message, and last, because
-// nothing else proves anything: outcomes of pages are hopes, a root is a proof.
-// A round therefore ends as in sync or repaired only behind an equal check, and
-// as unknown whatever else went wrong.
+// A comparison opens with this side's root, the agreed exceptions left out. It
+// comes first, because it is one small message, and last, because nothing else
+// proves anything: outcomes of pages are hopes, a root is a proof. A round
+// therefore ends as in sync or repaired only behind equal roots, and as unknown
+// whatever else went wrong.
 package reconcile
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -97,24 +99,23 @@ type Exception struct {
 	Event uuid.UUID    `json:"event_id"`
 	At    velox.Millis `json:"created_at"`
 	Kind  Status       `json:"kind"`
-	// Digest of this side's copy; nil where this side has none.
-	Digest []byte `json:"digest,omitempty"`
 }
 
-// Root is a tree's root on the wire and in reports.
+// Root is a root as people see it: how many events, and the beginning of their
+// digest.
 type Root struct {
-	Count  uint64        `json:"count"`
-	Digest merkle.Digest `json:"-"`
+	Count  uint64
+	Digest merkle.Short
 }
 
 // RootOf is the root of a tree.
 func RootOf(tree merkle.Tree) Root {
 	s := tree.Root()
-	return Root{Count: s.Count, Digest: s.Digest}
+	return Root{Count: s.Count, Digest: merkle.ShortOf(s.Digest)}
 }
 
-// String is the digest's first bytes in hex, and the count.
-func (r Root) String() string { return fmt.Sprintf("%x… (%d events)", r.Digest[:6], r.Count) }
+// String is the digest's beginning in hex, and the count.
+func (r Root) String() string { return fmt.Sprintf("%x… (%d events)", r.Digest, r.Count) }
 
 type rootJSON struct {
 	Count  uint64 `json:"count"`
@@ -132,11 +133,11 @@ func (r *Root) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &wire); err != nil {
 		return err
 	}
-	var digest []byte
-	if n, err := fmt.Sscanf(wire.Digest, "%x", &digest); n != 1 || err != nil || len(digest) != len(r.Digest) {
+	digest, err := hex.DecodeString(wire.Digest)
+	if err != nil || len(digest) != len(r.Digest) {
 		return fmt.Errorf("root digest %.80q is not %d bytes in hex", wire.Digest, len(r.Digest))
 	}
-	r.Count, r.Digest = wire.Count, merkle.Digest(digest)
+	r.Count, r.Digest = wire.Count, merkle.Short(digest)
 	return nil
 }
 
@@ -149,21 +150,30 @@ type Pin struct {
 // ErrUnknownStore: the database has no such store, so no event can be its.
 var ErrUnknownStore = errors.New("store is not in the database")
 
-// Page is a part of what a list of spans holds, in key order. While More is
-// true the next page goes on behind its last event.
+// Page is a part of what is wanted, in key order. While More is true the next page
+// goes on behind its last event.
 type Page struct {
 	Events []velox.Event
-	More   bool
+	// Gone are events that are wanted and were purged here on purpose: their items
+	// are in the tree, their contents are not to be had.
+	Gone []Outcome
+	More bool
 }
 
-// Agreement is what an equal check proved.
+// Agreement is what an equal comparison proved.
 type Agreement struct {
-	Peer       uuid.UUID // the other side's installation
-	Root       Root      // with the exceptions left out: the same on both sides
-	Here       Root      // of the whole tree here
-	There      Root      // of the whole tree there
-	Pin        int64     // version of the pinned tree here
+	Peer       uuid.UUID      // the other side's installation
+	Token      merkle.Token   // names it, on both sides
+	Root       merkle.Summary // with the exceptions left out: the same on both sides
+	Pin        int64          // version of the pinned tree here
 	Exceptions []Exception
+}
+
+// Anchor is the last agreement, as it is written down.
+type Anchor struct {
+	Token merkle.Token
+	Count uint64 // of events that are the same on both sides
+	At    time.Time
 }
 
 // Log is one side's event log. Pin, Items and Page read; the rest writes.
@@ -172,14 +182,17 @@ type Log interface {
 	Pin(ctx context.Context, store velox.StoreID) (Pin, error)
 	// Items are those of the events that this side holds, in any order.
 	Items(ctx context.Context, store velox.StoreID, events []uuid.UUID) ([]merkle.Item, error)
-	// Page reads at most 500 events or 1 MiB from the spans, in key order, behind
+	// Page reads at most 500 events or 1 MiB of what is wanted, in key order, behind
 	// after where that is not nil.
-	Page(ctx context.Context, store velox.StoreID, spans []merkle.Span, after *merkle.Key) (Page, error)
+	Page(ctx context.Context, store velox.StoreID, want merkle.Want, after *merkle.Key) (Page, error)
 }
 
 // Store is the log that a round repairs, under its grant.
 type Store interface {
 	Log
+	// Fresh is a Page of the events that came since the last agreement, as far as
+	// this side's clock and its changed slots tell.
+	Fresh(ctx context.Context, store velox.StoreID, after *merkle.Key) (Page, error)
 	// Ingest stores events that came from an installation and answers each. It
 	// keeps what conflicts beside what it has, and never overwrites.
 	Ingest(ctx context.Context, grant lock.Grant, from uuid.UUID, events []velox.Event) ([]Outcome, error)
@@ -189,29 +202,32 @@ type Store interface {
 	// Except lists events as exceptions; Settle takes them off the list.
 	Except(ctx context.Context, grant lock.Grant, outcomes []Outcome) error
 	Settle(ctx context.Context, grant lock.Grant, events []uuid.UUID) error
+	// Anchor is the last agreement with any installation, zero when there is none;
+	// Agree writes one down.
+	Anchor(ctx context.Context, store velox.StoreID) (Anchor, error)
 	Agree(ctx context.Context, grant lock.Grant, agreement Agreement) error
+	// WentBack keeps the evidence that this database is older than the other side
+	// remembers it, or that one.
+	WentBack(ctx context.Context, grant lock.Grant, back Regress) error
 }
 
-// CheckRequest is the smallest message: "my root without these is this".
-type CheckRequest struct {
-	Root       Root        `json:"root"`
-	Exceptions []Exception `json:"exceptions,omitempty"`
-}
-
-// CheckReply says whether the other side's root without them is the same.
-type CheckReply struct {
-	Installation uuid.UUID `json:"installation"`
-	Equal        bool      `json:"equal"`
-	Root         Root      `json:"root"`  // the exceptions left out
-	Whole        Root      `json:"whole"` // of the whole tree there
-	// Settled are exceptions that are none any more: both sides hold the same.
-	Settled []uuid.UUID `json:"settled,omitempty"`
+// Regress is what the two sides remember of their last agreement when they do not
+// remember the same one.
+type Regress struct {
+	// Who is older: "here" when this database lacks what the other side remembers of
+	// it, a restored backup, a disk image or a clone; "there" when it is the other.
+	Who   string    `json:"who"`
+	Here  time.Time `json:"here"` // the last agreement that this side remembers
+	There time.Time `json:"there"`
+	// Remembered is what the other side has seen here then.
+	Remembered Root `json:"remembered"`
 }
 
 // Peer is the other side, as far as a round needs it.
 type Peer interface {
-	Check(ctx context.Context, store velox.StoreID, request CheckRequest) (CheckReply, error)
-	Compare(ctx context.Context, store velox.StoreID, questions []merkle.Question) ([]merkle.Answer, error)
-	Pull(ctx context.Context, store velox.StoreID, spans []merkle.Span, after *merkle.Key) (Page, error)
+	// Open answers an opening, and says which installation answers.
+	Open(ctx context.Context, store velox.StoreID, opening merkle.Opening) (merkle.Reply, uuid.UUID, error)
+	Ask(ctx context.Context, store velox.StoreID, questions merkle.Questions) (merkle.Answers, error)
+	Pull(ctx context.Context, store velox.StoreID, want merkle.Want, after *merkle.Key) (Page, error)
 	Push(ctx context.Context, store velox.StoreID, events []velox.Event) ([]Outcome, error)
 }

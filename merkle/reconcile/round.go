@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,14 +17,12 @@ import (
 // trade on meanwhile; each walk is over what came since the one before.
 const deltas = 3
 
-// spansAtOnce bounds one pull request.
-const spansAtOnce = 256
-
 // Progress is where a round is, for a person who waits for it. Total is zero
 // while it is not known.
 type Progress struct {
-	Stage       string // check, walk, pull, push
-	Done, Total uint64
+	Stage string `json:"stage"` // compare, pull, push
+	Done  uint64 `json:"done"`
+	Total uint64 `json:"total,omitempty"`
 }
 
 // Options of a round.
@@ -36,6 +35,9 @@ type Options struct {
 	Earlier *Report
 	// Progress is called as the round goes on. May be nil.
 	Progress func(Progress)
+	// Quiet bounds the events that a round moves while the line is to be left alone;
+	// zero is no bound. Beyond it the verdict is unknown, and the rest waits.
+	Quiet int
 }
 
 // Report is what a round did and found.
@@ -44,19 +46,21 @@ type Report struct {
 	// Reason says why the verdict is unknown, in words.
 	Reason string `json:"reason,omitempty"`
 
-	Here  Root `json:"here"` // of the whole trees
-	There Root `json:"there"`
-	// Agreed is the root with the exceptions left out, which an equal check found
+	Here  Root `json:"here"`  // of the whole tree
+	There Root `json:"there"` // as the other side last said, the exceptions left out
+	// Agreed is the root with the exceptions left out, which an equal comparison found
 	// the same on both sides; zero when there was none.
 	Agreed Root `json:"agreed"`
 
-	Messages   int            `json:"messages"` // of checks and walks
+	Messages   int            `json:"messages"` // of comparisons, each answered once
 	Pulled     map[Status]int `json:"pulled,omitempty"`
 	Pushed     map[Status]int `json:"pushed,omitempty"`
 	Exceptions map[Status]int `json:"exceptions,omitempty"`
 	// Noted are the first outcomes that need a person, at most 20.
-	Noted   []Outcome     `json:"noted,omitempty"`
-	Elapsed time.Duration `json:"elapsed_ns"`
+	Noted []Outcome `json:"noted,omitempty"`
+	// WentBack is set when one side has gone back in time since they last agreed.
+	WentBack *Regress      `json:"went_back,omitempty"`
+	Elapsed  time.Duration `json:"elapsed_ns"`
 }
 
 const notedAtMost = 20
@@ -88,48 +92,214 @@ type round struct {
 	grant  lock.Grant
 	opts   Options
 	report Report
+	look   bool               // the anchor is not to be answered with
 	known  map[uuid.UUID]bool // exceptions: not sent in an exchange
-	pulled uint64             // events fetched since the last check
+	pulled uint64             // events fetched since the last opening
 }
 
 func (r *round) run(ctx context.Context) error {
-	offered := false
-	for walks := 0; ; walks++ {
-		from, equal, err := r.check(ctx)
+	offered, walked := false, false
+	for delta := 0; ; delta++ {
+		c, err := r.open(ctx, walked)
 		if err != nil {
-			return fmt.Errorf("check roots: %w", err)
+			return fmt.Errorf("open comparison: %w", err)
 		}
 		if !offered {
 			offered = true
-			before := r.moved()
-			if err := r.reoffer(ctx, from); err != nil {
+			brought, err := r.reoffer(ctx, c.from)
+			if err != nil {
 				return fmt.Errorf("offer exceptions again: %w", err)
 			}
-			if r.moved() > before { // some are none any more
-				if from, equal, err = r.check(ctx); err != nil {
-					return fmt.Errorf("check roots: %w", err)
+			if brought { // some are none any more
+				if c, err = r.open(ctx, false); err != nil {
+					return fmt.Errorf("open comparison: %w", err)
 				}
 			}
 		}
-		if equal {
-			r.conclude()
-			return nil
+		if c.same {
+			return r.agree(ctx, c)
 		}
-		if walks == deltas {
+		if delta == deltas {
 			r.report.Reason = "moving: both sides changed faster than the round could follow; the next one goes on from here"
-			if len(r.known) == MaxExceptions {
+			if len(c.exceptions) == MaxExceptions {
 				r.report.Reason = fmt.Sprintf("more than %d known differences: no list explains that many", MaxExceptions)
 			}
 			return nil
 		}
-		diff, err := r.walk(ctx)
-		if err != nil {
-			return fmt.Errorf("walk trees: %w", err)
-		}
-		if err := r.exchange(ctx, from, diff); err != nil {
+		walked = c.status != merkle.Anchored
+		if err := r.converse(ctx, c); err != nil {
 			return err
 		}
 	}
+}
+
+// comparison is one, from its opening on.
+type comparison struct {
+	from       uuid.UUID // the installation that answers
+	pin        Pin
+	view       merkle.View // the pin with the exceptions left out
+	walk       *merkle.Walk
+	exceptions []Exception
+	list       merkle.Token // of them
+	status     merkle.Status
+	same       bool
+}
+
+// open pins the tree and compares roots, the exceptions left out. Those that are
+// none any more are taken off the list, and it is opened again.
+func (r *round) open(ctx context.Context, plain bool) (*comparison, error) {
+	for {
+		r.progress("compare", uint64(r.report.Messages), 0)
+		c, here, err := r.begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		anchor, err := r.store.Anchor(ctx, r.grant.Store)
+		if err != nil {
+			return nil, err
+		}
+		list := listOf(c.exceptions, here)
+		c.list = merkle.ListToken(list)
+		opening := c.walk.Opening()
+		opening.Plain, opening.Exceptions, opening.Anchor = plain, c.list, anchor.Token
+		// Only what came since the agreement can be known without a look.
+		opening.Look = r.look || c.view.Tree.Root().Count <= anchor.Count
+		reply, err := r.send(ctx, c, opening)
+		if err == nil && reply.Status == merkle.Unlisted {
+			opening.Listed = list
+			reply, err = r.send(ctx, c, opening)
+		}
+		switch {
+		case err != nil:
+			return nil, err
+		case reply.Status == merkle.Unlisted:
+			return nil, fmt.Errorf("%w: the list of exceptions is called unknown after it was sent", merkle.ErrHostile)
+		}
+		if reply.Regress != nil && r.report.WentBack == nil {
+			back := backed(anchor, opening.Count, *reply.Regress)
+			r.report.WentBack = &back
+			if err := r.store.WentBack(ctx, r.grant, back); err != nil {
+				return nil, err
+			}
+		}
+		settled, err := r.settle(ctx, c.exceptions, reply.Settled)
+		if err != nil {
+			return nil, err
+		}
+		if settled {
+			continue // with a shorter list
+		}
+		if c.same, err = c.walk.Hear(ctx, reply); err != nil {
+			return nil, err
+		}
+		c.status = reply.Status
+		r.report.Here, r.report.There = RootOf(c.pin.Tree), Root{reply.Count, reply.Root}
+		if c.same {
+			r.report.There = RootOf(c.view.Tree)
+		}
+		r.pulled = 0
+		return c, nil
+	}
+}
+
+// begin is one side of a comparison, and the digests of the exceptions that are
+// held here.
+func (r *round) begin(ctx context.Context) (*comparison, map[uuid.UUID][16]byte, error) {
+	pin, err := r.store.Pin(ctx, r.grant.Store)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := &comparison{pin: pin}
+	if c.exceptions, err = r.store.Exceptions(ctx, r.grant.Store); err != nil {
+		return nil, nil, err
+	}
+	events := make([]uuid.UUID, len(c.exceptions))
+	r.known = make(map[uuid.UUID]bool, len(c.exceptions))
+	for i, e := range c.exceptions {
+		events[i] = e.Event
+		r.known[e.Event] = true
+	}
+	here, keys, err := held(ctx, r.store, r.grant.Store, events)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.view, err = pin.Without(ctx, keys); err != nil {
+		return nil, nil, err
+	}
+	c.walk = merkle.NewWalk(c.view, merkle.Salt(rand.Uint32()), merkle.Key{At: time.Now().UnixMilli()}.Slot())
+	return c, here, nil
+}
+
+func (r *round) send(ctx context.Context, c *comparison, o merkle.Opening) (reply merkle.Reply, err error) {
+	reply, c.from, err = r.peer.Open(ctx, r.grant.Store, o)
+	r.report.Messages++
+	return reply, err
+}
+
+// settle takes exceptions off the list that the peer holds the same way. Only
+// what was asked about counts, so that a peer cannot keep a round going.
+func (r *round) settle(ctx context.Context, asked []Exception, settled [][16]byte) (bool, error) {
+	same := make(map[uuid.UUID]bool, len(settled))
+	for _, id := range settled {
+		same[id] = true
+	}
+	var gone []uuid.UUID
+	for _, e := range asked {
+		if same[e.Event] {
+			gone = append(gone, e.Event)
+		}
+	}
+	if len(gone) == 0 {
+		return false, nil
+	}
+	return true, r.store.Settle(ctx, r.grant, gone)
+}
+
+// converse finds what differs and exchanges it: what is known goes first, while the
+// rest is still being asked about.
+func (r *round) converse(ctx context.Context, c *comparison) error {
+	if c.status == merkle.Anchored {
+		r.look = true // if this does not bring agreement, everything is looked at
+		return r.push(ctx, "push", r.store.Fresh)
+	}
+	for {
+		if err := r.exchange(ctx, c); err != nil {
+			return err
+		}
+		questions := c.walk.Ask()
+		if questions == nil {
+			return nil
+		}
+		questions.Exceptions = c.list
+		r.progress("compare", uint64(r.report.Messages), 0)
+		answers, err := r.peer.Ask(ctx, r.grant.Store, *questions)
+		if err != nil {
+			return fmt.Errorf("ask about differences: %w", err)
+		}
+		r.report.Messages++
+		if err := c.walk.Learn(ctx, answers); err != nil {
+			return fmt.Errorf("learn differences: %w", err)
+		}
+	}
+}
+
+// agree writes down what an equal comparison proved, and gives the verdict that it
+// allows.
+func (r *round) agree(ctx context.Context, c *comparison) error {
+	root := c.view.Tree.Root()
+	r.report.Agreed = RootOf(c.view.Tree)
+	clear(r.report.Exceptions)
+	for _, e := range c.exceptions {
+		r.report.Exceptions[e.Kind]++
+	}
+	err := r.store.Agree(ctx, r.grant, Agreement{
+		Peer: c.from, Token: merkle.AgreementToken(root, c.list), Root: root, Pin: c.pin.Version, Exceptions: c.exceptions,
+	})
+	if err != nil {
+		return fmt.Errorf("write agreement: %w", err)
+	}
+	r.conclude()
+	return nil
 }
 
 // conclude gives the verdict that an equal check allows.
@@ -151,113 +321,6 @@ func (r *round) moved() (n int) {
 		n += tally[Stored] + tally[Restored]
 	}
 	return n
-}
-
-// check compares roots with the agreed exceptions left out, takes those that are
-// none any more off the list first, and writes down what an equal check proved.
-func (r *round) check(ctx context.Context) (from uuid.UUID, equal bool, err error) {
-	for {
-		r.progress("check", 0, 0)
-		request, here, err := r.request(ctx)
-		if err != nil {
-			return from, false, err
-		}
-		reply, err := r.peer.Check(ctx, r.grant.Store, request)
-		if err != nil {
-			return from, false, err
-		}
-		r.report.Messages++
-		r.report.Here, r.report.There = RootOf(here.Tree), reply.Whole
-		settled, err := r.settle(ctx, request.Exceptions, reply.Settled)
-		if err != nil {
-			return from, false, err
-		}
-		if settled {
-			continue // ask again with a shorter list
-		}
-		// The peer's word alone is not enough: its root must be the one we sent.
-		if !reply.Equal || reply.Root != request.Root {
-			r.pulled = 0
-			return reply.Installation, false, nil
-		}
-		r.report.Agreed = request.Root
-		clear(r.report.Exceptions)
-		for _, e := range request.Exceptions {
-			r.report.Exceptions[e.Kind]++
-		}
-		return reply.Installation, true, r.store.Agree(ctx, r.grant, Agreement{
-			Peer: reply.Installation, Root: request.Root, Here: r.report.Here, There: r.report.There, Pin: here.Version, Exceptions: request.Exceptions,
-		})
-	}
-}
-
-func (r *round) request(ctx context.Context) (CheckRequest, Pin, error) {
-	pin, err := r.store.Pin(ctx, r.grant.Store)
-	if err != nil {
-		return CheckRequest{}, pin, err
-	}
-	exceptions, err := r.store.Exceptions(ctx, r.grant.Store)
-	if err != nil {
-		return CheckRequest{}, pin, err
-	}
-	events := make([]uuid.UUID, len(exceptions))
-	for i, e := range exceptions {
-		events[i] = e.Event
-	}
-	here, keys, err := held(ctx, r.store, r.grant.Store, events)
-	if err != nil {
-		return CheckRequest{}, pin, err
-	}
-	for i := range exceptions {
-		exceptions[i].Digest = here[exceptions[i].Event]
-	}
-	tree, err := pin.Without(ctx, keys)
-	return CheckRequest{Root: RootOf(tree), Exceptions: exceptions}, pin, err
-}
-
-// settle takes exceptions off the list that the peer holds the same way. Only
-// what was asked about counts, so that a peer cannot keep a round going.
-func (r *round) settle(ctx context.Context, asked []Exception, settled []uuid.UUID) (bool, error) {
-	same := make(map[uuid.UUID]bool, len(settled))
-	for _, id := range settled {
-		same[id] = true
-	}
-	var gone []uuid.UUID
-	for _, e := range asked {
-		if same[e.Event] {
-			gone = append(gone, e.Event)
-		}
-	}
-	if len(gone) == 0 {
-		return false, nil
-	}
-	return true, r.store.Settle(ctx, r.grant, gone)
-}
-
-func (r *round) walk(ctx context.Context) (merkle.Diff, error) {
-	pin, err := r.store.Pin(ctx, r.grant.Store)
-	if err != nil {
-		return merkle.Diff{}, err
-	}
-	w := merkle.NewWalk(pin.View)
-	for {
-		questions, err := w.Ask(ctx)
-		if err != nil || len(questions) == 0 {
-			return w.Diff(), err
-		}
-		if diff := w.Diff(); r.stopped() && !diff.Empty() {
-			return diff, nil // what is known is exchanged first, so that each turn gets on
-		}
-		r.progress("walk", uint64(r.report.Messages), 0)
-		answers, err := r.peer.Compare(ctx, r.grant.Store, questions)
-		if err != nil {
-			return merkle.Diff{}, err
-		}
-		r.report.Messages++
-		if err := w.Learn(ctx, answers); err != nil {
-			return merkle.Diff{}, err
-		}
-	}
 }
 
 func (r *round) stopped() bool { return r.opts.Stop != nil && r.opts.Stop() }

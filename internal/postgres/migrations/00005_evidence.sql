@@ -10,26 +10,84 @@ ALTER TABLE reconciled.leaf ADD COLUMN sum bigint NOT NULL DEFAULT 0;
 ALTER TABLE reconciled.leaf ALTER COLUMN sum DROP DEFAULT;
 UPDATE reconciled.leaf SET digest_version = 0;
 
+-- The POS purges StockAdjusted events that are a day old; nothing else that is
+-- deleted from the log is declared to be. This is the one place of that rule.
+-- +goose StatementBegin
+CREATE FUNCTION reconciled.declared(type text, created_ms bigint, deleted_at timestamptz) RETURNS bool
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN type = 'StockAdjusted' AND created_ms < reconciled.ms(deleted_at) - 86400000;
+-- +goose StatementEnd
+
 -- A declared purge leaves its item in the tree. Any other deletion that was seen is
 -- undone from the other side, a few a day; a bulk of them is held until a person
--- releases it.
+-- releases it. Whose event is in the log again is restored, and of no more account.
 ALTER TABLE reconciled.deletion
     ADD COLUMN declared    bool NOT NULL DEFAULT false,
+    ADD COLUMN held_at     timestamptz,
     ADD COLUMN released_at timestamptz,
     ADD COLUMN released_by text,
     ADD COLUMN restored_at timestamptz;
-UPDATE reconciled.deletion SET declared = true
-WHERE type = 'StockAdjusted' AND created_ms < reconciled.ms(deleted_at) - 86400000;
-CREATE INDEX deletion_declared ON reconciled.deletion (store_id, created_ms) WHERE declared;
-CREATE INDEX deletion_open ON reconciled.deletion (store_id, deleted_at) WHERE NOT declared AND restored_at IS NULL;
+UPDATE reconciled.deletion SET declared = reconciled.declared(type, created_ms, deleted_at);
+CREATE INDEX deletion_declared ON reconciled.deletion (store_id, created_ms) WHERE declared AND restored_at IS NULL;
+CREATE INDEX deletion_recent ON reconciled.deletion (store_id, deleted_at) WHERE NOT declared;
+CREATE INDEX deletion_open ON reconciled.deletion (store_id)
+    WHERE NOT declared AND restored_at IS NULL AND released_at IS NULL AND held_at IS NULL;
+CREATE INDEX deletion_held ON reconciled.deletion (store_id, deleted_at)
+    WHERE held_at IS NOT NULL AND released_at IS NULL AND restored_at IS NULL;
 
 ALTER TABLE reconciled.exception DROP CONSTRAINT exception_kind_check;
 ALTER TABLE reconciled.exception ADD CHECK (kind IN ('conflict', 'refused', 'request_duplicate', 'purged', 'held'));
 
--- What an update of an event's content changed: the trigger notes the digests
--- before and after.
+-- The dirty log says which event: op i arrived in the slot, u has other content or
+-- left the slot, d was deleted, t the log was truncated, m marked by the daemon. Of
+-- d and u it also says type, time, item digest (of u before and after) and when.
 ALTER TABLE reconciled.dirty RENAME COLUMN deleted_at TO at;
 ALTER TABLE reconciled.dirty ADD COLUMN item_after bytea;
+
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION reconciled.capture_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO reconciled.dirty (store_id, slot, op, event_id)
+    SELECT n.store_id, reconciled.slot(n.created_at), 'i', n.event_id FROM new_rows n;
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+
+-- An event keeps its id: a row whose id is another afterwards is a deletion of the
+-- one and an arrival of the other. One that goes to another slot or store is noted
+-- where it was, with what changed, and arrives where it is.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION reconciled.capture_update() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    WITH changed AS (
+        SELECT o.store_id AS old_store, reconciled.slot(o.created_at) AS old_slot, o.event_id AS old_id, o.type AS old_type,
+               reconciled.ms(o.created_at) AS old_ms,
+               CASE WHEN o.event_id IS NOT NULL THEN
+                   reconciled.item(o.event_id, o.created_at, o.store_id, o.device_id, o.seq, o.type, o.version,
+                                   coalesce(s.said, nullif(o.delta_payload, '{}'), o.payload)) END AS before,
+               n.store_id AS new_store, reconciled.slot(n.created_at) AS new_slot, n.event_id AS new_id,
+               CASE WHEN n.event_id IS NOT NULL THEN
+                   reconciled.item(n.event_id, n.created_at, n.store_id, n.device_id, n.seq, n.type, n.version,
+                                   coalesce(s.said, nullif(n.delta_payload, '{}'), n.payload)) END AS after
+        FROM old_rows o
+        FULL JOIN new_rows n ON n.event_id = o.event_id
+        LEFT JOIN reconciled.said s ON s.event_id = coalesce(o.event_id, n.event_id)
+        WHERE ROW (o.event_id, o.store_id, o.device_id, o.seq, o.type, o.version, o.created_at,
+                   o.payload, o.delta_payload, o.conflict_status, o.full_payload_hash)::reconciled.content
+          *<> ROW (n.event_id, n.store_id, n.device_id, n.seq, n.type, n.version, n.created_at,
+                   n.payload, n.delta_payload, n.conflict_status, n.full_payload_hash)::reconciled.content)
+    INSERT INTO reconciled.dirty (store_id, slot, op, event_id, type, created_ms, item, item_after, at)
+    SELECT c.old_store, c.old_slot, CASE WHEN c.new_id IS NULL THEN 'd' ELSE 'u' END::"char", c.old_id, c.old_type,
+           c.old_ms, c.before, c.after, clock_timestamp()
+    FROM changed c WHERE c.old_id IS NOT NULL
+    UNION ALL
+    SELECT c.new_store, c.new_slot, 'i', c.new_id, NULL, NULL, NULL, NULL, NULL
+    FROM changed c WHERE (c.new_store, c.new_slot) IS DISTINCT FROM (c.old_store, c.old_slot) AND c.new_id IS NOT NULL;
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
 
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION reconciled.capture_delete() RETURNS trigger
@@ -41,6 +99,16 @@ BEGIN
                            coalesce(s.said, nullif(o.delta_payload, '{}'), o.payload)), clock_timestamp()
     FROM old_rows o
     LEFT JOIN reconciled.said s ON s.event_id = o.event_id;
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION reconciled.capture_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO reconciled.dirty (store_id, slot, op, at)
+    SELECT l.store_id, l.slot, 't', clock_timestamp() FROM reconciled.leaf l;
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
@@ -71,8 +139,10 @@ CREATE INDEX evidence_open ON reconciled.evidence (store_id, found_at DESC) WHER
 CREATE UNIQUE INDEX evidence_once ON reconciled.evidence (store_id, kind, coalesce(slot, 0), coalesce(event_id, store_id),
     coalesce(found, ''::bytea)) WHERE cleared_at IS NULL;
 
--- How the log looked when its triggers were last found whole: which table, which
--- partitions. Anything else than that means that changes may have gone past them.
+-- How the log looked when its triggers were last found whole: which tables, which
+-- triggers, made by which transaction. Anything else than that means that changes
+-- may have gone past them. A migration that replaces a capture function deletes the
+-- row.
 CREATE TABLE reconciled.capture (
     singleton    bool PRIMARY KEY DEFAULT true CHECK (singleton),
     fingerprint  text        NOT NULL,
@@ -94,7 +164,9 @@ CREATE TABLE reconciled.scrub (
 GRANT SELECT, INSERT ON reconciled.evidence TO reconciled_runtime;
 GRANT UPDATE (cleared_at, cleared_by) ON reconciled.evidence TO reconciled_runtime;
 GRANT SELECT, INSERT, UPDATE ON reconciled.capture, reconciled.scrub TO reconciled_runtime;
-GRANT UPDATE (declared, released_at, released_by, restored_at) ON reconciled.deletion TO reconciled_runtime;
+GRANT UPDATE (type, created_ms, declared, held_at, released_at, released_by, restored_at) ON reconciled.deletion TO reconciled_runtime;
+REVOKE ALL ON FUNCTION reconciled.declared FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION reconciled.declared TO reconciled_runtime;
 
 -- +goose Down
 SELECT 1 / 0 AS "the schema holds evidence; take it down by hand";
