@@ -186,17 +186,19 @@ func DecodeReply(message []byte, maxListed int) (p Reply, err error) {
 	if flags&replyFrom != 0 {
 		p.From = r.slot()
 	}
-	if flags&replyCells != 0 {
+	switch body := flags & (replyCells | replyWide | replyRuns); {
+	case p.Status != Different && body == 0:
+	case p.Status == Different && body == replyCells:
 		p.Cells = r.cells()
-	}
-	if flags&replyWide != 0 {
+	case p.Status == Different && body == replyWide:
 		p.Wide = new(Wide)
 		for i := range p.Wide {
 			p.Wide[i] = uint16(r.fixed(2))
 		}
-	}
-	if flags&replyRuns != 0 {
+	case p.Status == Different && body == replyRuns:
 		p.Runs = r.runs(p.From, maxParts)
+	default:
+		r.fail("not one body")
 	}
 	return p, r.close()
 }
@@ -341,8 +343,8 @@ const (
 	wantAfter
 )
 
-// EncodeWant is the message that fetches: the events that are wanted, behind a
-// key where that is not nil.
+// EncodeWant is the message that fetches: the events that are wanted, spans or
+// picks, behind a key where that is not nil.
 func EncodeWant(want Want, after *Key) []byte {
 	w := begin(kindWant)
 	salted := false
@@ -423,6 +425,9 @@ func DecodeWant(message []byte) (want Want, after *Key, err error) {
 		}
 		left -= int(n)
 		want.Picks[i] = p
+	}
+	if len(want.Spans) > 0 && len(want.Picks) > 0 {
+		r.fail("spans and picks together")
 	}
 	return want, after, r.close()
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/veloxpos/reconciled/internal/central"
 	"github.com/veloxpos/reconciled/internal/postgres"
 	"github.com/veloxpos/reconciled/internal/postgres/postgrestest"
+	"github.com/veloxpos/reconciled/internal/testkit"
 	"github.com/veloxpos/reconciled/internal/velox"
 	"github.com/veloxpos/reconciled/lock"
 	"github.com/veloxpos/reconciled/merkle"
@@ -37,12 +38,21 @@ type side struct {
 	log *postgres.Log
 }
 
-func newSide(tb testing.TB) *side {
+func newSide(tb testing.TB) *side { return newTracedSide(tb, nil) }
+
+func newTracedSide(tb testing.TB, tracer pgx.QueryTracer) *side {
 	tb.Helper()
-	s := &side{TB: tb, Site: postgrestest.New(tb)}
+	s := &side{TB: tb, Site: postgrestest.NewOn(tb, testkit.Shared(tb), postgres.Options{Tracer: tracer})}
 	s.AddStore(tb, shop)
 	s.log = postgres.NewLog(s.DB)
 	return s
+}
+
+// copy is the side as it is now: a backup or a clone of it.
+func (s *side) copy() *side {
+	c := &side{TB: s.TB, Site: s.Copy(s.TB)}
+	c.log = postgres.NewLog(c.DB)
+	return c
 }
 
 // event is a device-made event of the shop, i seconds after noon.
@@ -137,8 +147,17 @@ type pair struct {
 
 func newPair(tb testing.TB) *pair {
 	tb.Helper()
-	p := &pair{store: newSide(tb), central: newSide(tb)}
-	p.serve(tb, func(h http.Handler) http.Handler { return h })
+	return newPairOf(tb, newSide(tb), newSide(tb), nil)
+}
+
+// newPairOf is a pair of two sides with a middleware between them, or none.
+func newPairOf(tb testing.TB, store, central *side, through func(http.Handler) http.Handler) *pair {
+	tb.Helper()
+	if through == nil {
+		through = func(h http.Handler) http.Handler { return h }
+	}
+	p := &pair{store: store, central: central}
+	p.serve(tb, through)
 	p.grant = p.store.Grant(tb, shop)
 	return p
 }

@@ -123,23 +123,20 @@ func captureAnew(ctx context.Context, tx pgx.Tx, now string) error {
 	return nil
 }
 
-// noteBroken keeps that capture was found broken, once: whoever saw it has no
-// transaction left.
+// noteBroken keeps that capture was found broken, and since when: whoever saw it
+// has no transaction left.
 func (db *DB) noteBroken(ctx context.Context, why string) error {
 	return db.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `INSERT INTO reconciled.capture AS c (fingerprint, broken_since) VALUES ('', now())
+		_, err := tx.Exec(ctx, `INSERT INTO reconciled.capture AS c (fingerprint, broken_since) VALUES ('', now())
 			ON CONFLICT (singleton) DO UPDATE SET fingerprint = '', broken_since = now(), checked_at = now() WHERE c.broken_since IS NULL`)
 		if err != nil {
 			return fmt.Errorf("note broken capture: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return nil
 		}
 		return blameCapture(ctx, tx, why)
 	})
 }
 
-// blameCapture is evidence against every tree there is.
+// blameCapture is evidence against every tree there is, unless that is open already.
 func blameCapture(ctx context.Context, tx pgx.Tx, why string) error {
 	_, err := tx.Exec(ctx, `INSERT INTO reconciled.evidence (store_id, kind, detail) SELECT store_id, 'capture', $1 FROM reconciled.root
 		ON CONFLICT DO NOTHING`, why)

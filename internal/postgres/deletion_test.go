@@ -182,6 +182,39 @@ func TestAPurgedEventThatIsThereAgainCountsOnce(t *testing.T) {
 	}
 }
 
+func TestAPurgedEventThatReturnsAtOnceCountsOnce(t *testing.T) {
+	s, log := site(t)
+	id := insertEvent(t, s.Owner, "2026-11-20 10:00", `{}`)
+	pin(t, log)
+	again := `INSERT INTO events (event_id, store_id, device_id, seq, type, version, created_at, payload)
+		VALUES ('` + id.String() + `', '` + shop.String() + `', gen_random_uuid(), 1, 'StockAdjusted', 1, '2026-11-20 11:00', '{}')`
+	wantOne := func() {
+		t.Helper()
+		items, err := log.Items(t.Context(), shop, []uuid.UUID{id})
+		if err != nil || len(items) != 1 {
+			t.Errorf("%d items (%v), want one", len(items), err)
+		}
+		n := 0
+		err = postgres.EachItem(t.Context(), s.DB.Pool, shop, merkle.Range{}.Span(), func(merkle.Item) error { n++; return nil })
+		if err != nil || n != 1 {
+			t.Errorf("scanned %d items (%v), want one", n, err)
+		}
+	}
+	exec(t, s.Owner, `DELETE FROM events`)
+	exec(t, s.Owner, again)
+	p := pin(t, log) // takes the deletion and the return together
+	wantTrueRoot(t, s, p)
+	if n := number(t, s, `SELECT count(*) FROM reconciled.deletion WHERE restored_at IS NOT NULL`); n != 1 {
+		t.Error("the deletion is not moot")
+	}
+	wantOne()
+	exec(t, s.Owner, `DELETE FROM events`)
+	wantTrueRoot(t, s, pin(t, log))
+	wantOne()
+	exec(t, s.Owner, again)
+	wantOne() // before a drain knows
+}
+
 func TestOnlyOldStockAdjustmentsAreDeclared(t *testing.T) {
 	s, log := site(t)
 	for at, typ := range map[string]string{"now() - interval '25 hours'": "SaleCreated", "now() - interval '23 hours'": "StockAdjusted"} {

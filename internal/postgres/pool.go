@@ -27,6 +27,8 @@ type Options struct {
 	// MaxConns of the pool; 16 when zero: the lease must be renewable while every
 	// worker is in the database.
 	MaxConns int32
+	// Tracer sees every query. May be nil.
+	Tracer pgx.QueryTracer
 }
 
 // DB is a POS database as the runtime role sees it. Safe for concurrent use.
@@ -48,6 +50,7 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 		opts.MaxConns = 16
 	}
 	config.MaxConns = opts.MaxConns
+	config.ConnConfig.Tracer = opts.Tracer
 	params := config.ConnConfig.RuntimeParams
 	params["application_name"] = "reconciled"
 	params["timezone"] = "UTC"

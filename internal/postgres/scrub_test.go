@@ -239,7 +239,7 @@ func TestAScrubKeepsItsPace(t *testing.T) {
 
 func TestAScrubBesideWritersRaisesNoAlarm(t *testing.T) {
 	s, log := site(t)
-	manySlots(t, s, 100)
+	manySlots(t, s, 400) // enough that most are at rest when they are looked at
 	grant := s.Grant(t, shop)
 	var writers sync.WaitGroup
 	stop := make(chan struct{})
@@ -251,18 +251,17 @@ func TestAScrubBesideWritersRaisesNoAlarm(t *testing.T) {
 					return
 				default:
 				}
-				at := fmt.Sprintf("2026-01-0%d %02d:00", 1+i%4, (w*7+i)%24)
 				var err error
 				switch i % 3 {
 				case 0:
 					_, err = s.Owner.Exec(t.Context(), `INSERT INTO events (event_id, store_id, device_id, seq, type, version, created_at, payload)
-						VALUES (gen_random_uuid(), $1, gen_random_uuid(), $2, 'StockAdjusted', 1, $3::text::timestamptz, '{}')`, shop, i, at)
+						VALUES (gen_random_uuid(), $1, gen_random_uuid(), $2, 'StockAdjusted', 1, '2026-01-01'::timestamptz + $3 * interval '1 hour', '{}')`, shop, i, 1+(i*37+w*101)%400)
 				case 1:
 					_, err = s.Owner.Exec(t.Context(), `UPDATE events SET seq = seq + 1, projection_status = 'processed' WHERE event_id =
-						(SELECT event_id FROM events WHERE store_id = $1 ORDER BY event_id OFFSET $2 LIMIT 1)`, shop, (i*13+w)%100)
+						(SELECT event_id FROM events WHERE store_id = $1 ORDER BY event_id OFFSET $2 LIMIT 1)`, shop, (i*13+w)%400)
 				case 2:
 					_, err = s.Owner.Exec(t.Context(), `DELETE FROM events WHERE event_id =
-						(SELECT event_id FROM events WHERE store_id = $1 AND seq > 100 ORDER BY event_id LIMIT 1)`, shop)
+						(SELECT event_id FROM events WHERE store_id = $1 AND seq > 400 ORDER BY event_id LIMIT 1)`, shop)
 				}
 				if err != nil {
 					t.Error(err)
@@ -296,7 +295,7 @@ func TestAScrubBesideWritersRaisesNoAlarm(t *testing.T) {
 	if err := <-drains; err != nil {
 		t.Error(err)
 	}
-	if total.Found != 0 || total.Slots-total.Pending < 100 {
+	if total.Found != 0 || total.Slots-total.Pending < 400 {
 		t.Errorf("beside writers: %+v", total)
 	}
 	for _, e := range evidenceOf(t, s) {

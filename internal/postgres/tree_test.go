@@ -331,6 +331,11 @@ func TestATruncationIsSeen(t *testing.T) {
 		t.Errorf("the tree still counts %d events", n)
 	}
 	wantEvidence(t, s, "truncated")
+	insertEvent(t, s.Owner, "2026-11-23 10:00", `{}`)
+	execSuper(t, s, `UPDATE reconciled.evidence SET cleared_at = now(); DELETE FROM reconciled.leaf`)
+	exec(t, s.Owner, `TRUNCATE events`) // before the tree knew of anything
+	pin(t, log)
+	wantEvidence(t, s, "truncated")
 }
 
 func TestMillisecondsRoundDownAtTheEndsOfTime(t *testing.T) {

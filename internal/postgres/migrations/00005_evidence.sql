@@ -108,7 +108,8 @@ CREATE OR REPLACE FUNCTION reconciled.capture_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO reconciled.dirty (store_id, slot, op, at)
-    SELECT l.store_id, l.slot, 't', clock_timestamp() FROM reconciled.leaf l;
+    SELECT r.store_id, coalesce(l.slot, 0), 't', clock_timestamp()
+    FROM reconciled.root r LEFT JOIN reconciled.leaf l ON l.store_id = r.store_id;
     RETURN NULL;
 END $$;
 -- +goose StatementEnd

@@ -57,21 +57,46 @@ func NewOn(tb testing.TB, server *testkit.Postgres, opts postgres.Options) *Site
 	if err := server.CreateDatabase(ctx, name, template); err != nil {
 		tb.Fatal(err)
 	}
+	// A copy of a database is a clone; each has an identity of its own here.
+	if err := server.Exec(ctx, name, `UPDATE reconciled.installation SET id = gen_random_uuid()`); err != nil {
+		tb.Fatal(err)
+	}
+	return open(ctx, tb, server, name, opts)
+}
+
+func open(ctx context.Context, tb testing.TB, server *testkit.Postgres, name string, opts postgres.Options) *Site {
+	tb.Helper()
 	owner, err := pgxpool.New(ctx, server.URL("velox", name))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(owner.Close)
-	// A copy of a database is a clone; each has an identity of its own here.
-	if err := server.Exec(ctx, name, `UPDATE reconciled.installation SET id = gen_random_uuid()`); err != nil {
-		tb.Fatal(err)
-	}
 	db, err := postgres.Open(ctx, server.URL("reconciled_runtime", name), opts)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(db.Close)
 	return &Site{Server: server, Name: name, Owner: owner, DB: db}
+}
+
+// Copy is the database as it is now, under another name: a backup, a disk image, a
+// clone. Its identity is the same.
+func (s *Site) Copy(tb testing.TB) *Site {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	defer cancel()
+	name := fmt.Sprintf("velox_%d_copy", databases.Add(1))
+	// A template must have no other users; both pools connect again when they need to.
+	s.Owner.Reset()
+	s.DB.Pool.Reset()
+	err := s.Server.Exec(ctx, "postgres", fmt.Sprintf(`DO $$ BEGIN PERFORM pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '%s'; END $$`, s.Name))
+	if err == nil {
+		err = s.Server.CreateDatabase(ctx, name, s.Name)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return open(ctx, tb, s.Server, name, postgres.Options{})
 }
 
 func plain(r rune) rune {
