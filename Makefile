@@ -4,7 +4,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 IMAGE ?= reconciled:$(VERSION)
 # A package's tests may take this long; the slowest start whole chains of servers.
 TEST_TIMEOUT ?= 60m
-FUZZ_TIME ?= 20s
+FUZZTIME ?= 10m
 CA_CERTIFICATES ?= /etc/ssl/certs/ca-certificates.crt
 
 # The version is handed over below, so builds need not ask git a second time (it
@@ -26,8 +26,9 @@ demo: deps build ## show it all working on private servers; ARGS are `reconciled
 	@bin/reconciled demo $(ARGS)
 
 .PHONY: test
-test: deps lint ## everything that must hold: lint, then all tests with the race detector
+test: deps lint ## everything that must hold: lint, then all tests with the race detector, the largest without
 	go test -race -timeout $(TEST_TIMEOUT) ./...
+	go test -timeout $(TEST_TIMEOUT) -run HundredThousand ./cmd/reconciled
 
 .PHONY: bench
 bench: deps ## measure what reconciliation costs; BENCH=full also for ten million events
@@ -59,9 +60,9 @@ image-test: ## build the image with a private Docker daemon (as root) and run it
 	scripts/image-test
 
 .PHONY: fuzz
-fuzz: ## run each fuzz target for FUZZ_TIME
+fuzz: ## run each fuzz target for FUZZTIME
 	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file target; do \
-		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZ_TIME) "$$(dirname "$$file")" || exit 1; \
+		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; \
 	done
 
 .PHONY: deps

@@ -11,6 +11,9 @@ func (v View) Answer(ctx context.Context, q Questions) (Answers, error) {
 	}
 	var listed []int // questions that are answered with a list
 	parts, items := 0, 0
+	if err := v.squares(ctx, q.Pairs, &answers, &items); err != nil {
+		return Answers{}, err
+	}
 	for i, area := range q.Areas {
 		count, err := v.count(ctx, area)
 		switch {
@@ -35,6 +38,30 @@ func (v View) Answer(ctx context.Context, q Questions) (Answers, error) {
 		}
 	}
 	return answers, v.list(ctx, q, listed, answers.Areas)
+}
+
+// squares sums those of slots, the first ones if they are too many for a message.
+func (v View) squares(ctx context.Context, slots []int64, answers *Answers, items *int) error {
+	var spans []Span
+	for _, slot := range slots {
+		if *items >= maxListed {
+			break
+		}
+		*items += int(v.Tree.Leaf(slot).Count)
+		spans = append(spans, slotArea(slot).Span())
+	}
+	sums := make([]element, len(spans))
+	at := 0
+	err := v.scanAll(ctx, spans, func(item Item) {
+		for !spans[at].Holds(item.Key) {
+			at++
+		}
+		sums[at] = sums[at].plus(item.element().times(item.element()))
+	})
+	for _, sum := range sums {
+		answers.Squares = append(answers.Squares, Square(sum))
+	}
+	return err
 }
 
 // count is how many events the view holds in an area.

@@ -29,13 +29,16 @@ func (a element) negative() element {
 func (a element) times(b element) element { return element(uint64(a) * uint64(b) % prime) }
 
 // over is a divided by b, which is not zero: a times b^(prime-2) (Fermat).
-func (a element) over(b element) element {
-	result, power := a, b
-	for e := uint64(prime - 2); e > 0; e >>= 1 {
+func (a element) over(b element) element { return a.times(b.power(prime - 2)) }
+
+// power is a^e, by squaring.
+func (a element) power(e uint64) element {
+	result := element(1)
+	for ; e > 0; e >>= 1 {
 		if e&1 == 1 {
-			result = result.times(power)
+			result = result.times(a)
 		}
-		power = power.times(power)
+		a = a.times(a)
 	}
 	return result
 }

@@ -206,12 +206,13 @@ func DecodeReply(message []byte, maxListed int) (p Reply, err error) {
 const (
 	questionsExceptions byte = 1 << iota
 	questionsSketch
+	questionsPairs
 )
 
 // EncodeQuestions is the message that asks.
 func EncodeQuestions(q Questions) []byte {
 	w := begin(kindQuestions)
-	w.flags(flag{q.Exceptions != Token{}, questionsExceptions}, flag{q.Sketch != nil, questionsSketch})
+	w.flags(flag{q.Exceptions != Token{}, questionsExceptions}, flag{q.Sketch != nil, questionsSketch}, flag{q.Pairs != nil, questionsPairs})
 	w.salt(q.Salt)
 	if q.Exceptions != (Token{}) {
 		w.bytes(q.Exceptions[:])
@@ -220,6 +221,14 @@ func EncodeQuestions(q Questions) []byte {
 		w.signed(s.From)
 		w.signed(s.Now)
 		w.number(uint64(s.Cells))
+	}
+	if q.Pairs != nil {
+		w.number(uint64(len(q.Pairs)))
+		last := int64(0)
+		for _, slot := range q.Pairs {
+			w.signed(slot - last)
+			last = slot
+		}
 	}
 	w.number(uint64(len(q.Areas)))
 	var last Area
@@ -236,13 +245,27 @@ func DecodeQuestions(message []byte) (q Questions, err error) {
 	if err != nil {
 		return q, err
 	}
-	flags := r.flags(questionsExceptions | questionsSketch)
+	flags := r.flags(questionsExceptions | questionsSketch | questionsPairs)
 	q.Salt = r.salt()
 	if flags&questionsExceptions != 0 {
 		r.into(q.Exceptions[:])
 	}
 	if flags&questionsSketch != 0 {
 		q.Sketch = &SketchQuestion{From: r.slot(), Now: r.slot(), Cells: r.bounded(maxCells)}
+	}
+	if flags&questionsPairs != 0 {
+		q.Pairs = make([]int64, r.length(maxQuestions, 1))
+		for i := range q.Pairs {
+			q.Pairs[i] = r.signed()
+			if i > 0 {
+				if q.Pairs[i] <= 0 {
+					r.fail("slots that do not ascend")
+				}
+				q.Pairs[i] = r.sum(q.Pairs[i-1], q.Pairs[i])
+			} else {
+				q.Pairs[i] = r.sum(0, q.Pairs[i])
+			}
+		}
 	}
 	q.Areas = make([]Area, r.length(maxQuestions, 2))
 	var last Area
@@ -254,6 +277,11 @@ func DecodeQuestions(message []byte) (q Questions, err error) {
 }
 
 const (
+	answersCells byte = 1 << iota
+	answersSquares
+)
+
+const (
 	answerRuns byte = iota
 	answerParts
 	answerList
@@ -263,9 +291,15 @@ const (
 // EncodeAnswers is the message that answers questions.
 func EncodeAnswers(asked []Area, a Answers) []byte {
 	w := begin(kindAnswers)
-	w.flags(flag{a.Cells != nil, 1})
+	w.flags(flag{a.Cells != nil, answersCells}, flag{a.Squares != nil, answersSquares})
 	if a.Cells != nil {
 		w.cells(a.Cells)
+	}
+	if a.Squares != nil {
+		w.number(uint64(len(a.Squares)))
+		for _, s := range a.Squares {
+			w.cut(uint32(s), 4)
+		}
 	}
 	w.number(uint64(len(a.Areas)))
 	for i, answer := range a.Areas {
@@ -295,8 +329,15 @@ func DecodeAnswers(asked []Area, message []byte) (a Answers, err error) {
 	if err != nil {
 		return a, err
 	}
-	if r.flags(1) != 0 {
+	flags := r.flags(answersCells | answersSquares)
+	if flags&answersCells != 0 {
 		a.Cells = r.cells()
+	}
+	if flags&answersSquares != 0 {
+		a.Squares = make([]Square, r.length(maxQuestions, 4))
+		for i := range a.Squares {
+			a.Squares[i] = Square(r.element())
+		}
 	}
 	if n := r.length(maxQuestions, 1); n != len(asked) {
 		r.fail("another number of answers than of questions")

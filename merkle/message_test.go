@@ -25,9 +25,9 @@ func samples() map[string][]byte {
 		"census": EncodeReply(Reply{Status: Different, From: firstSlot, Wide: &Wide{1, 2}}),
 		"runs":   EncodeReply(Reply{Status: Different, From: now, Runs: []Run{{now, now + 5, 1 << 20, 7}, {lastSlot, lastSlot, 1, 1<<24 - 1}}}),
 		"questions": EncodeQuestions(Questions{
-			Salt: 1, Exceptions: Token{1}, Sketch: &SketchQuestion{firstSlot, now, 100}, Areas: []Area{{First: firstSlot, Last: -1}, slot, {First: now + 1, Last: lastSlot}},
+			Salt: 1, Exceptions: Token{1}, Sketch: &SketchQuestion{firstSlot, now, 100}, Pairs: []int64{-3, now}, Areas: []Area{{First: firstSlot, Last: -1}, slot, {First: now + 1, Last: lastSlot}},
 		}),
-		"answers": EncodeAnswers([]Area{{First: 0, Last: 9}, part, slot, slot}, Answers{Cells: []Cell{{}}, Areas: []Answer{
+		"answers": EncodeAnswers([]Area{{First: 0, Last: 9}, part, slot, slot}, Answers{Cells: []Cell{{}}, Squares: []Square{0, prime - 1}, Areas: []Answer{
 			{Runs: []Run{{1, 2, 3, 4}}}, {Parts: []Part{{part.Part.child(1), 1, 2}, {KeyRange(key), 1, 2}}}, {List: []uint32{1, 2, 1<<24 - 1}}, {Later: true},
 		}}),
 		"want spans": EncodeWant(Want{Spans: []Span{

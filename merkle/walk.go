@@ -37,6 +37,7 @@ type Questions struct {
 	Salt       Salt
 	Exceptions Token
 	Sketch     *SketchQuestion
+	Pairs      []int64 // slots whose sums of squares are wanted
 	Areas      []Area
 }
 
@@ -48,9 +49,13 @@ type SketchQuestion struct {
 
 // Answers to Questions, in their order.
 type Answers struct {
-	Cells []Cell
-	Areas []Answer
+	Cells   []Cell
+	Squares []Square // for the first of the pairs; as many as fit
+	Areas   []Answer
 }
+
+// Square is the sum of the squares of a slot's short hashes.
+type Square uint32
 
 // Answer is what the other side holds in an area that was asked about: runs of
 // slots, or parts of a slot, in order, none empty, none overlapping, and nothing
@@ -80,7 +85,8 @@ type Walk struct {
 	salt     Salt
 	now      int64
 	sketch   *SketchQuestion
-	sketches int // that were too small
+	sketches int        // that were too small
+	pairs    []slotDiff // slots that seem to differ by two events
 	pending  []Area
 	asked    Questions
 	diff     Diff
@@ -149,9 +155,11 @@ func (w *Walk) readOut(ctx context.Context, span sketchSpan, theirs []Cell) erro
 		case d.sum == element(leaf.Sum) && d.count == int8(leaf.Count):
 			w.push(area.Span())
 		case d.count == -1:
-			w.pick(Pick{Area: area, Hashes: []uint32{uint32(d.sum.negative())}})
+			w.pick(Pick{Area: area, Hashes: hashesOf([]element{d.sum.negative()})})
 		case d.count == 1:
 			single = append(single, d)
+		case d.count == 0, d.count == 2, d.count == -2:
+			w.pairs = append(w.pairs, d)
 		default:
 			w.pending = append(w.pending, area)
 		}
@@ -213,13 +221,16 @@ func ordered(spans []Span) []Span {
 
 // Ask gives the next message, nil when the walk is over.
 func (w *Walk) Ask() *Questions {
-	if w.sketch == nil && len(w.pending) == 0 {
+	if w.sketch == nil && len(w.pending) == 0 && len(w.pairs) == 0 {
 		return nil
 	}
 	slices.SortFunc(w.pending, Area.before)
 	n := min(len(w.pending), maxQuestions)
 	w.asked = Questions{Salt: w.salt, Sketch: w.sketch, Areas: w.pending[:n:n]}
 	w.pending, w.sketch = w.pending[n:], nil
+	for _, d := range w.pairs[:min(len(w.pairs), maxQuestions)] {
+		w.asked.Pairs = append(w.asked.Pairs, d.slot)
+	}
 	return &w.asked
 }
 
@@ -229,6 +240,9 @@ func (w *Walk) Learn(ctx context.Context, answers Answers) error {
 	w.asked = Questions{}
 	if len(answers.Areas) != len(asked.Areas) {
 		return fmt.Errorf("%w: %d answers to %d questions", ErrHostile, len(answers.Areas), len(asked.Areas))
+	}
+	if err := w.solve(ctx, len(asked.Pairs), answers.Squares); err != nil {
+		return err
 	}
 	if q := asked.Sketch; q != nil {
 		if len(answers.Cells) != q.Cells {
@@ -265,6 +279,64 @@ func (w *Walk) Learn(ctx context.Context, answers Answers) error {
 		return fmt.Errorf("%w: more than %d differences", ErrHostile, maxSpans)
 	}
 	return w.match(ctx, asked.Areas, lists)
+}
+
+// solve finds the two events that each of the first n pairs differs by. What is not
+// explained by two is asked about.
+func (w *Walk) solve(ctx context.Context, n int, theirs []Square) error {
+	if len(theirs) > n {
+		return fmt.Errorf("%w: %d squares for %d pairs", ErrHostile, len(theirs), n)
+	}
+	diffs := w.pairs[:n]
+	w.pairs = w.pairs[n:]
+	for _, d := range diffs[len(theirs):] {
+		w.pending = append(w.pending, slotArea(d.slot))
+	}
+	diffs = diffs[:len(theirs)]
+	mine := make([][]Item, len(diffs))
+	spans := make([]Span, len(diffs))
+	for i, d := range diffs {
+		spans[i] = slotArea(d.slot).Span()
+	}
+	at := 0
+	err := w.mine.scanAll(ctx, spans, func(item Item) {
+		for diffs[at].slot < item.Key.Slot() {
+			at++
+		}
+		mine[at] = append(mine[at], item)
+	})
+	if err != nil {
+		return err
+	}
+	for i, d := range diffs {
+		var sum element
+		hashes := make([]element, len(mine[i]))
+		for j, item := range mine[i] {
+			hashes[j] = item.element()
+			sum = sum.plus(hashes[j].times(hashes[j]))
+		}
+		here, there, ok := d.pair(sum.minus(element(theirs[i])), hashes)
+		if !ok {
+			w.pending = append(w.pending, slotArea(d.slot))
+			continue
+		}
+		for j, item := range mine[i] {
+			if slices.Contains(here, hashes[j]) {
+				w.push(Span{item.Key, item.Key})
+			}
+		}
+		if len(there) > 0 {
+			w.pick(Pick{Area: slotArea(d.slot), Hashes: hashesOf(there)})
+		}
+	}
+	return nil
+}
+
+func hashesOf(elements []element) (list []uint32) {
+	for _, e := range elements {
+		list = append(list, uint32(e))
+	}
+	return list
 }
 
 // learnRuns compares the runs of an area that the other side holds with this

@@ -104,7 +104,11 @@ func compare(t fataler, mine, theirs memory, salt Salt, plain bool) (f found, sa
 			for want := range d.Pull.Messages() {
 				l.messages--
 				want = carry(&l, EncodeWant(want, nil), func(b []byte) (Want, error) { want, _, err := DecodeWant(b); return want, err })
-				f.pull = append(f.pull, theirs.wanted(want)...)
+				came := theirs.wanted(want)
+				f.pull = append(f.pull, came...)
+				w.Unmet(slices.DeleteFunc(want.Picks, func(p Pick) bool {
+					return slices.ContainsFunc(came, func(i Item) bool { return p.Span().Holds(i.Key) })
+				}))
 			}
 		}
 	}

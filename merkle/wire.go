@@ -322,13 +322,17 @@ func (r *reader) runs(from int64, limit int) []Run {
 func (r *reader) cells() []Cell {
 	cells := make([]Cell, r.length(maxCells, cellBytes))
 	for i := range cells {
-		sum, moved := r.fixed(4), r.fixed(4)
-		if sum >= prime || moved >= prime {
-			r.fail("number beyond the field")
-		}
-		cells[i] = Cell{element(sum), element(moved), r.byte()}
+		cells[i] = Cell{r.element(), r.element(), r.byte()}
 	}
 	return cells
+}
+
+func (r *reader) element() element {
+	n := r.fixed(4)
+	if n >= prime {
+		r.fail("number beyond the field")
+	}
+	return element(n)
 }
 
 func (r *reader) key() Key { return keyOf([keyBytes]byte(r.take(keyBytes))) }

@@ -18,7 +18,8 @@ import (
 
 // eventCommand is `reconciled event`: what a person decides about single events.
 type eventCommand struct {
-	Restore restoreCommand `cmd:"" help:"List deleted events that are held, or let them come back from the other side."`
+	Restore  restoreCommand  `cmd:"" help:"List deleted events that are held, or let them come back from the other side."`
+	Evidence evidenceCommand `cmd:"" help:"List evidence of tampering, rot and journeys in time, or clear what was looked into."`
 }
 
 // restoreCommand is `reconciled event restore`. Without events it lists: exit 0
@@ -127,15 +128,12 @@ func printHeld(out io.Writer, store uuid.UUID, held []postgres.Deletion, total i
 }
 
 func (k restoreCommand) release(d *deps, s *site, store uuid.UUID, events []uuid.UUID) error {
-	result := releasedList{Store: store, By: k.By}
-	if result.By == "" {
-		who, err := user.Current()
-		if err != nil {
-			return fmt.Errorf("--by is needed: %w", err)
-		}
-		result.By = who.Username
+	result := releasedList{Store: store}
+	var err error
+	if result.By, err = whoDecides(k.By); err != nil {
+		return err
 	}
-	err := untilFree(d.ctx, lockPatience, func() error {
+	err = untilFree(d.ctx, lockPatience, func() error {
 		return s.locker.Do(d.ctx, lock.Request{Store: store, Run: uuid.New(), Owner: owner() + " (event restore)"}, func(ctx context.Context, grant lock.Grant) (err error) {
 			result.Released, err = s.log.Release(ctx, grant, events, result.By)
 			return err
@@ -152,6 +150,18 @@ func (k restoreCommand) release(d *deps, s *site, store uuid.UUID, events []uuid
 		fmt.Fprintln(d.stdout, "  the store's next rounds bring them back from the other side; at the store, `reconciled reconcile` makes one now")
 	}
 	return nil
+}
+
+// whoDecides is the person for the record: who is named, or else who runs this.
+func whoDecides(named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	who, err := user.Current()
+	if err != nil {
+		return "", fmt.Errorf("--by is needed: %w", err)
+	}
+	return who.Username, nil
 }
 
 // lockPatience is how long a short command waits while another holds the lock.

@@ -57,6 +57,8 @@ type cli struct {
 	Run         runCommand         `cmd:"" help:"Serve the stores of this database: heal, reconcile with central, report."`
 	Central     centralCommand     `cmd:"" help:"Answer the stores, and heal central's own read models."`
 	Reconcile   reconcileCommand   `cmd:"" help:"Compare a store with central now and exchange what is missing."`
+	Diff        diffCommand        `cmd:"" help:"Show what a store and central differ in, without moving anything."`
+	Verify      verifyCommand      `cmd:"" help:"Read both logs whole, digest them anew and compare: trusts no tree."`
 	Heal        healCommand        `cmd:"" help:"Heal a store's read models now."`
 	Event       eventCommand       `cmd:"" help:"Decide about single events."`
 	Health      healthCommand      `cmd:"" help:"Show a store's health, as the daemon sees it."`

@@ -77,7 +77,7 @@ func (k reconcileCommand) direct(d *deps, c *config.Config, store uuid.UUID) (re
 }
 
 func printRound(w io.Writer, store uuid.UUID, r reconcile.Report) {
-	fmt.Fprintf(w, "store %s: %s\n", store, strings.ReplaceAll(r.Verdict.String(), "_", " "))
+	fmt.Fprintf(w, "store %s: %s\n", store, words(r.Verdict))
 	if r.Reason != "" {
 		fmt.Fprintf(w, "  %s\n", r.Reason)
 	}
@@ -85,10 +85,16 @@ func printRound(w io.Writer, store uuid.UUID, r reconcile.Report) {
 	if len(r.Exceptions) > 0 {
 		fmt.Fprintf(w, "  known differences: %s\n", tally(r.Exceptions))
 	}
+	if r.WentBack != nil {
+		fmt.Fprintf(w, "  %s\n", r.WentBack.Error())
+	}
 	for _, o := range r.Noted {
 		fmt.Fprintf(w, "  %s %s: %s\n", o.Status, o.Event, o.Reason)
 	}
 }
+
+// words is a verdict for people.
+func words(v reconcile.Verdict) string { return strings.ReplaceAll(v.String(), "_", " ") }
 
 func tally(counts map[reconcile.Status]int) string {
 	if len(counts) == 0 {

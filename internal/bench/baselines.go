@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,32 +40,50 @@ var baselines = []struct {
 	{"buckets", compareBuckets},
 }
 
-// measureBaselines compares store and central by each baseline, for every
-// difference.
-func measureBaselines(ctx context.Context, d *dataset, f *figures) error {
-	if err := d.pair(ctx); err != nil {
+// measureBaselines compares store and central by each baseline and by a walk, for
+// a hundred random differences, and says how many times dearer a baseline is.
+func measureBaselines(ctx context.Context, d *dataset, f *figures) (err error) {
+	t, err := d.twins(ctx, nil)
+	if err != nil {
 		return err
 	}
-	for _, difference := range differences {
-		undo, err := d.apply(ctx, centralDatabase, difference.make(d))
+	defer t.close()
+	mend, err := d.apply(ctx, named("random100"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mend(ctx)) }()
+	var ours []cost
+	for range 5 {
+		c, err := d.compare(ctx, func(ctx context.Context, _, _ *pgx.Conn, c *cost) error {
+			found, err := t.compare(ctx)
+			c.bytes, c.messages = found.bytes+found.heads, int64(found.messages)
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		for _, baseline := range baselines {
-			c, err := d.compare(ctx, baseline.compare)
-			if err != nil {
-				return fmt.Errorf("%s: %w", baseline.name, err)
+		ours = append(ours, c)
+	}
+	for _, baseline := range baselines {
+		c, err := d.compare(ctx, baseline.compare)
+		if err != nil {
+			return fmt.Errorf("%s: %w", baseline.name, err)
+		}
+		if c.found != 100 {
+			return fmt.Errorf("%s found %d differences, want 100", baseline.name, c.found)
+		}
+		ratio := func(of func(cost) float64) float64 {
+			var mine []float64
+			for _, o := range ours {
+				mine = append(mine, of(o))
 			}
-			name := "baseline." + baseline.name + "." + difference.name
-			f.add(name+".bytes", float64(c.bytes), "B")
-			f.add(name+".wall_ms", c.wall.Seconds()*1000, "ms")
-			f.add(name+".server_cpu_ms", c.servers.Seconds()*1000, "ms")
-			f.add(name+".process_cpu_ms", c.process.Seconds()*1000, "ms")
-			f.add(name+".found", float64(c.found), "events")
+			return of(c) / median(mine)
 		}
-		if err := undo(ctx); err != nil {
-			return fmt.Errorf("undo %s: %w", difference.name, err)
-		}
+		name := "merkle.vs_" + baseline.name
+		f.add(name+".bytes_ratio", ratio(func(c cost) float64 { return float64(c.bytes) }), "x")
+		f.add(name+".wall_ratio", ratio(func(c cost) float64 { return c.wall.Seconds() }), "x")
+		f.add(name+".cpu_ratio", ratio(func(c cost) float64 { return (c.servers + c.process).Seconds() }), "x")
 	}
 	return nil
 }

@@ -25,15 +25,18 @@ var groups = []struct {
 	measure func(context.Context, *dataset, *figures) error
 }{
 	{"build", measureBuild},
-	{"trigger", measureTrigger},
+	{"walk", measureWalk},
+	{"line", measureLine},
 	{"baselines", measureBaselines},
+	{"memory", measureMemory},
+	{"trigger", measureTrigger},
 }
 
 func main() {
 	n := flag.String("n", "1000000", "events, one or more sizes with commas between")
 	dir := flag.String("dir", "", "keep the filled servers here for the next run; empty: a temporary directory")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [-n N,…] [-dir DIR] [build|trigger|baselines …]")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [-n N,…] [-dir DIR] [build|walk|line|baselines|memory|trigger …]")
 		flag.PrintDefaults()
 	}
 	flag.Parse()

@@ -54,7 +54,10 @@ type Client struct {
 	calls   failsafe.Executor[[]byte]
 }
 
-var _ reconcile.Peer = (*Client)(nil)
+var (
+	_ reconcile.DiffPeer = (*Client)(nil)
+	_ reconcile.Rehasher = (*Client)(nil)
+)
 
 // NewClient checks its options and makes no call.
 func NewClient(opts ClientOptions) (*Client, error) {
@@ -241,6 +244,22 @@ func (c *Client) Push(ctx context.Context, store velox.StoreID, events []velox.E
 		return nil, err
 	}
 	return outcomes, c.postJSON(ctx, store, "push", mediaPage, body, &outcomes)
+}
+
+// Weigh asks how much of what is wanted there is.
+func (c *Client) Weigh(ctx context.Context, store velox.StoreID, want merkle.Want) (w reconcile.Weight, err error) {
+	err = c.postJSON(ctx, store, "weigh", mediaMerkle, merkle.EncodeWant(want, nil), &w)
+	return w, err
+}
+
+// Rehash lets central digest a section of its log anew.
+func (c *Client) Rehash(ctx context.Context, store velox.StoreID, section reconcile.Section) (r reconcile.Rehash, err error) {
+	body, err := json.Marshal(section)
+	if err != nil {
+		return r, fmt.Errorf("encode section: %w", err)
+	}
+	err = c.postJSON(ctx, store, "verify", mediaJSON, body, &r)
+	return r, err
 }
 
 // Probe asks once, without retries and past the breaker, whether central is

@@ -8,6 +8,9 @@
 //	ask      questions   → answers
 //	pull     a want      → a page        zstd NDJSON, one event a line
 //	push     a page      → JSON          an outcome for each event
+//	weigh    a want      → JSON          how much it is, moving nothing
+//	verify   JSON        → JSON          digests of slots, taken anew
+//	slot     JSON        → items         each its time, id and digest
 //
 // and GET /federation/v1/stores/{store}/ready says whether central could answer.
 package central

@@ -26,6 +26,8 @@ import (
 // Log is central's event log, as far as the server needs it.
 type Log interface {
 	reconcile.Archive
+	reconcile.Scales
+	reconcile.Rehasher
 	// Accept stores events without a lease: ingest is idempotent by event_id.
 	Accept(ctx context.Context, store velox.StoreID, from uuid.UUID, events []velox.Event) ([]reconcile.Outcome, error)
 }
@@ -77,7 +79,10 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("POST "+base+"open", s.call("open", mediaMerkle, s.open))
 	mux.Handle("POST "+base+"ask", s.call("ask", mediaMerkle, s.ask))
 	mux.Handle("POST "+base+"pull", s.call("pull", mediaMerkle, s.pull))
+	mux.Handle("POST "+base+"slot", s.call("slot", mediaJSON, s.slot))
 	mux.Handle("POST "+base+"push", s.call("push", mediaPage, s.push))
+	mux.Handle("POST "+base+"weigh", s.call("weigh", mediaMerkle, s.weigh))
+	mux.Handle("POST "+base+"verify", s.call("verify", mediaJSON, s.verify))
 	return mux
 }
 
@@ -291,7 +296,34 @@ func (s *Server) pull(ctx context.Context, r request) (reply, error) {
 	return reply{media: mediaPage, body: body, more: page.More}, err
 }
 
-// read decodes a merkle message.
+func (s *Server) weigh(ctx context.Context, r request) (reply, error) {
+	want, err := read(r.body, func(b []byte) (merkle.Want, error) {
+		want, _, err := merkle.DecodeWant(b)
+		return want, err
+	})
+	if err != nil {
+		return reply{}, err
+	}
+	weight, err := s.log.Weigh(ctx, r.store, want)
+	if err != nil {
+		return reply{}, err
+	}
+	return jsonReply(weight)
+}
+
+func (s *Server) verify(ctx context.Context, r request) (reply, error) {
+	section, err := read(r.body, reconcile.DecodeSection)
+	if err != nil {
+		return reply{}, err
+	}
+	rehash, err := s.log.Rehash(ctx, r.store, section)
+	if err != nil {
+		return reply{}, err
+	}
+	return jsonReply(rehash)
+}
+
+// read decodes a message.
 func read[T any](body io.Reader, decode func([]byte) (T, error)) (T, error) {
 	message, err := io.ReadAll(io.LimitReader(body, merkle.MaxMessage+1))
 	if err != nil {

@@ -87,8 +87,9 @@ func (l *Log) Agree(ctx context.Context, grant lock.Grant, agreed reconcile.Agre
 	return l.db.fenced(ctx, grant, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
 			WITH out AS (
-				SELECT reconciled.slot(created_at) AS slot, count(*) AS n FROM public.events
-				WHERE store_id = $1 AND event_id = ANY($3) GROUP BY 1)
+				SELECT at >> 20 AS slot, count(*) AS n FROM (
+					SELECT reconciled.ms(created_at) AS at FROM public.events WHERE store_id = $1 AND event_id = ANY($3)
+					UNION ALL SELECT d.created_ms FROM `+purgedTables+` AND d.event_id = ANY($3)) held GROUP BY 1)
 			UPDATE reconciled.leaf AS l SET agreed_count = l.count - coalesce((SELECT n FROM out WHERE out.slot = l.slot), 0)
 			WHERE l.store_id = $1 AND l.version <= $2
 			  AND l.agreed_count <> l.count - coalesce((SELECT n FROM out WHERE out.slot = l.slot), 0)`,

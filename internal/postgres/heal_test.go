@@ -267,8 +267,8 @@ func TestMovementsLeftOfADeletedSaleAreNotDoubled(t *testing.T) {
 	// A backend's movements have ids of their own.
 	h.exec(`UPDATE inventory_movements SET id = gen_random_uuid() WHERE ref IS NOT NULL`)
 	h.exec(`DELETE FROM sales`)
-	h.exec(`INSERT INTO reconciled.leaf (store_id, slot, count, digest, digest_version, version)
-		SELECT DISTINCT store_id, reconciled.slot(created_at), 1, ''::bytea, 1, 1 FROM events`)
+	h.exec(`INSERT INTO reconciled.leaf (store_id, slot, count, digest, sum, digest_version, version)
+		SELECT DISTINCT store_id, reconciled.slot(created_at), 1, ''::bytea, 0, 1, 1 FROM events`)
 	if report := h.heal(); report.Checked != 0 {
 		t.Errorf("nothing was due: %+v", report)
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/veloxpos/reconciled/internal/velox"
 	"github.com/veloxpos/reconciled/lock"
 	"github.com/veloxpos/reconciled/merkle"
-	"github.com/veloxpos/reconciled/merkle/reconcile"
 )
 
 // ScrubOptions of a turn.
@@ -202,7 +201,7 @@ func (s *scrub) next(ctx context.Context) (more bool, err error) {
 	start := time.Now()
 	var events int64
 	err = pgx.BeginTxFunc(ctx, s.log.db.Pool, snapshot, func(tx pgx.Tx) error {
-		slot, ok, err := s.slotAfter(ctx, tx)
+		slot, ok, err := slotAfter(ctx, tx, s.grant.Store, s.after)
 		if more = ok; err != nil || !ok {
 			return err
 		}
@@ -223,75 +222,26 @@ func (s *scrub) next(ctx context.Context) (more bool, err error) {
 	return more, nil
 }
 
-func (s *scrub) slotAfter(ctx context.Context, tx pgx.Tx) (slot int64, more bool, err error) {
-	var leaf, event *int64
-	first := merkle.SlotRange(s.after + 1).Span().From.At
-	err = tx.QueryRow(ctx, `SELECT
-		(SELECT slot FROM reconciled.leaf WHERE store_id = $1 AND slot > $2 AND count > 0 ORDER BY slot LIMIT 1),
-		(SELECT reconciled.slot(created_at) FROM public.events WHERE store_id = $1 AND created_at >= $3 ORDER BY created_at LIMIT 1)`,
-		s.grant.Store, s.after, notBefore(first)).Scan(&leaf, &event)
-	switch {
-	case err != nil:
-		return 0, false, fmt.Errorf("find slot: %w", err)
-	case s.after == merkle.Key{At: math.MaxInt64}.Slot(), leaf == nil && event == nil:
-		return 0, false, nil
-	case leaf == nil, event != nil && *event < *leaf:
-		return *event, true, nil
-	default:
-		return *leaf, true, nil
-	}
-}
-
 // look digests a slot and checks its events.
 func (s *scrub) look(ctx context.Context, tx pgx.Tx, slot int64) (events int64, err error) {
-	var (
-		pending bool
-		version int
-		want    []byte
-	)
-	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM reconciled.dirty WHERE store_id = $1 AND slot = $2),
-			coalesce(l.digest_version, $3), coalesce(l.digest, $4)
-		FROM (VALUES (1)) one LEFT JOIN reconciled.leaf l ON l.store_id = $1 AND l.slot = $2`,
-		s.grant.Store, slot, merkle.DigestVersion, make([]byte, len(merkle.Digest{}))).Scan(&pending, &version, &want)
-	if err != nil {
-		return 0, fmt.Errorf("read leaf %d: %w", slot, err)
-	}
-	declared, err := declaredItems(ctx, tx, s.grant.Store, []int64{slot})
+	want, settled, err := storedLeaf(ctx, tx, s.grant.Store, slot)
 	if err != nil {
 		return 0, err
 	}
 	var builder merkle.LeafBuilder
-	order := keyOrder{declared: declared[slot], yield: builder.Add}
-	span := merkle.SlotRange(slot).Span()
-	rows, err := tx.Query(ctx, `SELECT `+eventColumns+` FROM `+eventTables+`
-		WHERE e.store_id = $1 AND e.created_at >= $2 AND e.created_at <= $3 ORDER BY e.created_at`,
-		s.grant.Store, notBefore(span.From.At), notAfter(span.To.At))
-	if err != nil {
-		return 0, fmt.Errorf("read slot %d: %w", slot, err)
-	}
-	defer rows.Close()
-	for ; rows.Next(); events++ {
-		e, err := scanEvent(rows)
-		if err == nil {
-			err = order.add(reconcile.Item(&e))
-		}
-		if err != nil {
-			return events, fmt.Errorf("read slot %d: %w", slot, err)
-		}
+	events, err = readSlot(ctx, tx, s.grant.Store, slot, builder.Add, func(e *velox.Event) {
 		if e.Verify() == velox.Corrupt {
-			s.corrupt(slot, &e)
+			s.corrupt(slot, e)
 		}
+	})
+	if err != nil {
+		return events, err
 	}
-	if err := rows.Err(); err != nil {
-		return events, fmt.Errorf("read slot %d: %w", slot, err)
-	}
-	order.flush()
-	order.declaredBefore(nil)
 	switch got := builder.Leaf(slot).Digest; {
-	case pending, version != merkle.DigestVersion:
+	case !settled:
 		s.report.Pending++
-	case got != merkle.Digest(want):
-		s.window.differing = append(s.window.differing, finding{slot: slot, expected: want, found: got[:]})
+	case got != want:
+		s.window.differing = append(s.window.differing, finding{slot: slot, expected: want[:], found: got[:]})
 	}
 	return events, nil
 }

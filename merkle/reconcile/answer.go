@@ -57,6 +57,8 @@ type Archive interface {
 	// Listed is the list of exceptions that the memory names; Enlist keeps one.
 	Listed(ctx context.Context, store velox.StoreID, installation uuid.UUID) ([]merkle.Exception, error)
 	Enlist(ctx context.Context, store velox.StoreID, installation uuid.UUID, list []merkle.Exception) error
+	// SlotItems are those of a slot, in key order.
+	SlotItems(ctx context.Context, store velox.StoreID, slot int64) ([]merkle.Item, error)
 }
 
 // AnswerOpening is the other side's half of a comparison's first message. While

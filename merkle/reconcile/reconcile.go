@@ -206,6 +206,10 @@ type Store interface {
 	// Agree writes one down.
 	Anchor(ctx context.Context, store velox.StoreID) (Anchor, error)
 	Agree(ctx context.Context, grant lock.Grant, agreement Agreement) error
+	// Suspects are at most limit slots whose events were changed past the triggers and
+	// have not been named yet; Name holds one against what the other side has there.
+	Suspects(ctx context.Context, store velox.StoreID, limit int) ([]int64, error)
+	Name(ctx context.Context, grant lock.Grant, slot int64, there []merkle.Item) error
 	// WentBack keeps the evidence that this database is older than the other side
 	// remembers it, or that one.
 	WentBack(ctx context.Context, grant lock.Grant, back Regress) error
@@ -229,5 +233,7 @@ type Peer interface {
 	Open(ctx context.Context, store velox.StoreID, opening merkle.Opening) (merkle.Reply, uuid.UUID, error)
 	Ask(ctx context.Context, store velox.StoreID, questions merkle.Questions) (merkle.Answers, error)
 	Pull(ctx context.Context, store velox.StoreID, want merkle.Want, after *merkle.Key) (Page, error)
+	// Slot lists the items that the other side has in a slot, whole.
+	Slot(ctx context.Context, store velox.StoreID, slot int64) ([]merkle.Item, error)
 	Push(ctx context.Context, store velox.StoreID, events []velox.Event) ([]Outcome, error)
 }

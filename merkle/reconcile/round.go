@@ -98,6 +98,9 @@ type round struct {
 }
 
 func (r *round) run(ctx context.Context) error {
+	if err := r.name(ctx); err != nil {
+		return fmt.Errorf("name what was tampered with: %w", err)
+	}
 	offered, walked := false, false
 	for delta := 0; ; delta++ {
 		c, err := r.open(ctx, walked)
@@ -133,6 +136,28 @@ func (r *round) run(ctx context.Context) error {
 	}
 }
 
+// suspectsAtOnce bounds the slots that a round names the events of.
+const suspectsAtOnce = 16
+
+// name holds slots that were changed past the triggers against the other side,
+// before an exchange mends them: evidence must say which events it is about.
+func (r *round) name(ctx context.Context) error {
+	slots, err := r.store.Suspects(ctx, r.grant.Store, suspectsAtOnce)
+	if err != nil {
+		return err
+	}
+	for _, slot := range slots {
+		there, err := r.peer.Slot(ctx, r.grant.Store, slot)
+		if err != nil {
+			return err
+		}
+		if err := r.store.Name(ctx, r.grant, slot, there); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // comparison is one, from its opening on.
 type comparison struct {
 	from       uuid.UUID // the installation that answers
@@ -149,34 +174,12 @@ type comparison struct {
 // none any more are taken off the list, and it is opened again.
 func (r *round) open(ctx context.Context, plain bool) (*comparison, error) {
 	for {
-		r.progress("compare", uint64(r.report.Messages), 0)
-		c, here, err := r.begin(ctx)
+		c, reply, anchor, err := r.compare(ctx, r.look, plain)
 		if err != nil {
 			return nil, err
-		}
-		anchor, err := r.store.Anchor(ctx, r.grant.Store)
-		if err != nil {
-			return nil, err
-		}
-		list := listOf(c.exceptions, here)
-		c.list = merkle.ListToken(list)
-		opening := c.walk.Opening()
-		opening.Plain, opening.Exceptions, opening.Anchor = plain, c.list, anchor.Token
-		// Only what came since the agreement can be known without a look.
-		opening.Look = r.look || c.view.Tree.Root().Count <= anchor.Count
-		reply, err := r.send(ctx, c, opening)
-		if err == nil && reply.Status == merkle.Unlisted {
-			opening.Listed = list
-			reply, err = r.send(ctx, c, opening)
-		}
-		switch {
-		case err != nil:
-			return nil, err
-		case reply.Status == merkle.Unlisted:
-			return nil, fmt.Errorf("%w: the list of exceptions is called unknown after it was sent", merkle.ErrHostile)
 		}
 		if reply.Regress != nil && r.report.WentBack == nil {
-			back := backed(anchor, opening.Count, *reply.Regress)
+			back := backed(anchor, c.view.Tree.Root().Count, *reply.Regress)
 			r.report.WentBack = &back
 			if err := r.store.WentBack(ctx, r.grant, back); err != nil {
 				return nil, err
@@ -200,6 +203,34 @@ func (r *round) open(ctx context.Context, plain bool) (*comparison, error) {
 		r.pulled = 0
 		return c, nil
 	}
+}
+
+// compare pins the tree, opens a comparison, and sends the list of exceptions when
+// the other side does not know it.
+func (r *round) compare(ctx context.Context, look, plain bool) (c *comparison, reply merkle.Reply, anchor Anchor, err error) {
+	r.progress("compare", uint64(r.report.Messages), 0)
+	c, here, err := r.begin(ctx)
+	if err != nil {
+		return nil, reply, anchor, err
+	}
+	if anchor, err = r.store.Anchor(ctx, r.grant.Store); err != nil {
+		return nil, reply, anchor, err
+	}
+	list := listOf(c.exceptions, here)
+	c.list = merkle.ListToken(list)
+	opening := c.walk.Opening()
+	opening.Plain, opening.Exceptions, opening.Anchor = plain, c.list, anchor.Token
+	// Only what came since the agreement can be known without a look.
+	opening.Look = look || opening.Count <= anchor.Count
+	reply, err = r.send(ctx, c, opening)
+	if err == nil && reply.Status == merkle.Unlisted {
+		opening.Listed = list
+		reply, err = r.send(ctx, c, opening)
+		if err == nil && reply.Status == merkle.Unlisted {
+			err = fmt.Errorf("%w: the list of exceptions is called unknown after it was sent", merkle.ErrHostile)
+		}
+	}
+	return c, reply, anchor, err
 }
 
 // begin is one side of a comparison, and the digests of the exceptions that are
@@ -266,21 +297,30 @@ func (r *round) converse(ctx context.Context, c *comparison) error {
 		if err := r.exchange(ctx, c); err != nil {
 			return err
 		}
-		questions := c.walk.Ask()
-		if questions == nil {
-			return nil
-		}
-		questions.Exceptions = c.list
-		r.progress("compare", uint64(r.report.Messages), 0)
-		answers, err := r.peer.Ask(ctx, r.grant.Store, *questions)
-		if err != nil {
-			return fmt.Errorf("ask about differences: %w", err)
-		}
-		r.report.Messages++
-		if err := c.walk.Learn(ctx, answers); err != nil {
-			return fmt.Errorf("learn differences: %w", err)
+		more, err := r.ask(ctx, c)
+		if err != nil || !more {
+			return err
 		}
 	}
+}
+
+// ask asks the next questions about what differs; false when there are none.
+func (r *round) ask(ctx context.Context, c *comparison) (more bool, err error) {
+	questions := c.walk.Ask()
+	if questions == nil {
+		return false, nil
+	}
+	questions.Exceptions = c.list
+	r.progress("compare", uint64(r.report.Messages), 0)
+	answers, err := r.peer.Ask(ctx, r.grant.Store, *questions)
+	if err != nil {
+		return false, fmt.Errorf("ask about differences: %w", err)
+	}
+	r.report.Messages++
+	if err := c.walk.Learn(ctx, answers); err != nil {
+		return false, fmt.Errorf("learn differences: %w", err)
+	}
+	return true, nil
 }
 
 // agree writes down what an equal comparison proved, and gives the verdict that it
