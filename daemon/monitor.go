@@ -24,7 +24,7 @@ type Gauge interface {
 // Remote is central, as far as health looks at it.
 type Remote interface {
 	Probe(ctx context.Context, store velox.StoreID) (central.Ready, time.Duration, error)
-	Breaker() string
+	Breaker(store velox.StoreID) string
 }
 
 // Monitor keeps each store's latest health report.
@@ -107,7 +107,7 @@ func (m *Monitor) measureRemote(ctx context.Context, store uuid.UUID, s *health.
 	}
 	_, latency, err := m.remote.Probe(ctx, store)
 	s.Metrics.RemoteReachable = err == nil
-	s.Metrics.CircuitBreakerState = m.remote.Breaker()
+	s.Metrics.CircuitBreakerState = m.remote.Breaker(store)
 	s.More.RemoteLatencyMs = latency.Milliseconds()
 	if err != nil {
 		s.RemoteError = err.Error()

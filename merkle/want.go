@@ -59,6 +59,27 @@ func (w Want) picks(p Pick, item Item) bool {
 	return slices.Contains(p.Hashes, hash)
 }
 
+// Split tells what is certain to be there from what a sketch makes likely.
+func (w Want) Split() (certain, guessed Want) {
+	certain, guessed = Want{Salt: w.Salt, Spans: w.Spans}, Want{Salt: w.Salt}
+	for _, p := range w.Picks {
+		if p.Listed {
+			certain.Picks = append(certain.Picks, p)
+		} else {
+			guessed.Picks = append(guessed.Picks, p)
+		}
+	}
+	return certain, guessed
+}
+
+// Named is how many events are wanted one by one.
+func (w Want) Named() (n int) {
+	for _, p := range w.Picks {
+		n += len(p.Hashes)
+	}
+	return n
+}
+
 // Messages cuts what is wanted into pieces that fit a message, in no order that
 // matters.
 func (w Want) Messages() iter.Seq[Want] {

@@ -11,12 +11,14 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"github.com/google/uuid"
+	"golang.org/x/time/rate"
 
 	"github.com/veloxpos/reconciled/internal/velox"
 	"github.com/veloxpos/reconciled/merkle"
@@ -28,8 +30,12 @@ type ClientOptions struct {
 	URL          string // central's base, such as https://central.example:8443
 	Tokens       map[velox.StoreID]string
 	Installation uuid.UUID
-	// Timeout of one try. 60 s when zero: a page over a slow line takes its time.
+	// Timeout of a try in which nothing moves. 60 s when zero. One that is slow but
+	// moves may take its time.
 	Timeout time.Duration
+	// UploadRate and DownloadRate bound what all stores together send and fetch, in
+	// bytes a second. Zero is no bound.
+	UploadRate, DownloadRate int64
 	// RetryDelay before the second try, doubled for each further one up to 5 s.
 	// 200 ms when zero.
 	RetryDelay time.Duration
@@ -44,15 +50,21 @@ const (
 )
 
 // Client is central as a round sees it: a reconcile.Peer. Every call is repeated
-// while central cannot be reached or fails, and none is made while the circuit
-// breaker is open. Safe for concurrent use.
+// while central cannot be reached or fails, and none is made while the store's
+// circuit breaker is open. Safe for concurrent use.
 type Client struct {
-	base    *url.URL
-	opts    ClientOptions
-	http    *http.Client
-	breaker circuitbreaker.CircuitBreaker[[]byte]
-	calls   failsafe.Executor[[]byte]
+	base     *url.URL
+	opts     ClientOptions
+	http     *http.Client
+	up, down *rate.Limiter // nil: no limit
+	retry    retrypolicy.RetryPolicy[[]byte]
+
+	mu       sync.Mutex
+	breakers map[velox.StoreID]breaker
 }
+
+// breaker is a store's: what fails for one need not fail for the others.
+type breaker = circuitbreaker.CircuitBreaker[[]byte]
 
 var (
 	_ reconcile.DiffPeer = (*Client)(nil)
@@ -68,19 +80,35 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	opts.Timeout = orDefault(opts.Timeout, time.Minute)
 	opts.RetryDelay = orDefault(opts.RetryDelay, 200*time.Millisecond)
 	opts.BreakerDelay = orDefault(opts.BreakerDelay, time.Minute)
-	c := &Client{base: base, opts: opts, http: &http.Client{
-		Transport: opts.Transport, Timeout: opts.Timeout,
-		// A redirect would take the token and the events elsewhere.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
-	c.breaker = circuitbreaker.NewBuilder[[]byte]().
-		HandleIf(func(_ []byte, err error) bool { return isCentralsFault(err) }).
-		WithFailureThreshold(breakerFailures).WithDelay(opts.BreakerDelay).WithJitterFactor(0.1).Build()
-	retry := retrypolicy.NewBuilder[[]byte]().
-		HandleIf(func(_ []byte, err error) bool { return isCentralsFault(err) && !errors.Is(err, ErrNotCentral) }).
+	c := &Client{
+		base: base, opts: opts, breakers: map[velox.StoreID]breaker{},
+		up: newLimiter(opts.UploadRate), down: newLimiter(opts.DownloadRate),
+		http: &http.Client{
+			Transport: opts.Transport,
+			// A redirect would take the token and the events elsewhere.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+	c.retry = retrypolicy.NewBuilder[[]byte]().
+		HandleIf(func(_ []byte, err error) bool {
+			return isCentralsFault(err) && !errors.Is(err, ErrNotCentral) && !errors.Is(err, errOthersWait)
+		}).
 		WithMaxAttempts(tries).WithBackoff(opts.RetryDelay, 5*time.Second).WithJitterFactor(0.2).ReturnLastFailure().Build()
-	c.calls = failsafe.With[[]byte](retry, c.breaker)
 	return c, nil
+}
+
+// breakerOf is a store's breaker, made when it is first needed.
+func (c *Client) breakerOf(store velox.StoreID) breaker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b, ok := c.breakers[store]
+	if !ok {
+		b = circuitbreaker.NewBuilder[[]byte]().
+			HandleIf(func(_ []byte, err error) bool { return isCentralsFault(err) }).
+			WithFailureThreshold(breakerFailures).WithDelay(c.opts.BreakerDelay).WithJitterFactor(0.1).Build()
+		c.breakers[store] = b
+	}
+	return b
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {
@@ -119,24 +147,34 @@ func isCentralsFault(err error) bool {
 }
 
 // post makes one call, with its retries, and returns the answer's body.
-func (c *Client) post(ctx context.Context, store velox.StoreID, call, media, wantMedia string, body []byte, header *http.Header) ([]byte, error) {
-	answer, err := c.calls.WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[[]byte]) ([]byte, error) {
-		return c.try(exec.Context(), http.MethodPost, store, call, media, wantMedia, body, header)
+func (c *Client) post(ctx context.Context, store velox.StoreID, call, media, wantMedia string, content []byte, header *http.Header) ([]byte, error) {
+	breaker := c.breakerOf(store)
+	answer, err := failsafe.With[[]byte](c.retry, breaker).WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[[]byte]) ([]byte, error) {
+		return c.try(exec.Context(), http.MethodPost, store, call, media, wantMedia, content, header)
 	})
 	switch {
 	case errors.Is(err, circuitbreaker.ErrOpen):
-		return nil, fmt.Errorf("%s: %w for another %s", call, ErrBreakerOpen, c.breaker.RemainingDelay().Round(time.Second))
+		return nil, fmt.Errorf("%s: %w for another %s", call, ErrBreakerOpen, breaker.RemainingDelay().Round(time.Second))
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", call, err)
 	}
 	return answer, nil
 }
 
-func (c *Client) try(ctx context.Context, method string, store velox.StoreID, call, media, wantMedia string, body []byte, header *http.Header) ([]byte, error) {
+func (c *Client) try(ctx context.Context, method string, store velox.StoreID, call, media, wantMedia string, content []byte, header *http.Header) ([]byte, error) {
+	ctx, pulse, done := watch(ctx, c.opts.Timeout)
+	defer done()
 	target := c.base.JoinPath("federation", "v1", "stores", store.String(), call)
-	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(content))
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
+	}
+	if get := request.GetBody; len(content) > 0 {
+		request.Body = body{request.Body, ctx, c.up, pulse}
+		request.GetBody = func() (io.ReadCloser, error) { // the transport's, when a kept connection turns out to be dead
+			again, err := get()
+			return body{again, ctx, c.up, pulse}, err
+		}
 	}
 	request.Header.Set("Authorization", "Bearer "+c.opts.Tokens[store])
 	request.Header.Set(headerInstallation, c.opts.Installation.String())
@@ -151,7 +189,8 @@ func (c *Client) try(ctx context.Context, method string, store velox.StoreID, ca
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxPage+1))
+	pulse.beat()
+	answer, err := io.ReadAll(io.LimitReader(body{response.Body, ctx, c.down, pulse}, maxPage+1))
 	switch got, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); {
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
@@ -281,19 +320,19 @@ func (c *Client) Probe(ctx context.Context, store velox.StoreID) (ready Ready, l
 
 const probeTimeout = 10 * time.Second
 
-// Breaker is the circuit breaker's state as the runbook names it: CLOSED, OPEN
-// or HALF_OPEN. An open breaker whose delay is over is half open: the next call
+// Breaker is the state of a store's circuit breaker as the runbook names it: CLOSED,
+// OPEN or HALF_OPEN. An open breaker whose delay is over is half open: the next call
 // is its probe.
-func (c *Client) Breaker() string {
-	switch {
-	case c.breaker.IsClosed():
+func (c *Client) Breaker(store velox.StoreID) string {
+	switch b := c.breakerOf(store); {
+	case b.IsClosed():
 		return "CLOSED"
-	case c.breaker.IsOpen() && c.breaker.RemainingDelay() > 0:
+	case b.IsOpen() && b.RemainingDelay() > 0:
 		return "OPEN"
 	default:
 		return "HALF_OPEN"
 	}
 }
 
-// ResetBreaker closes the breaker.
-func (c *Client) ResetBreaker() { c.breaker.Close() }
+// ResetBreaker closes a store's breaker.
+func (c *Client) ResetBreaker(store velox.StoreID) { c.breakerOf(store).Close() }

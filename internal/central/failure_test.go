@@ -159,7 +159,7 @@ func TestNoFailureOfARoundIsCalledInSync(t *testing.T) {
 				if report.Verdict != reconcile.Unknown {
 					p.wantTruth(t, where)
 				}
-				p.client.ResetBreaker()
+				p.client.ResetBreaker(shop)
 				p.wantRound(t, reconcile.Differs)
 				p.wantTruth(t, where+", next round")
 			}

@@ -540,16 +540,16 @@ func TestTheBreakerOpensAfterFiveFailuresAndCanBeReset(t *testing.T) {
 			t.Fatal("a round without central succeeded")
 		}
 	}
-	if got := p.client.Breaker(); got != "OPEN" {
+	if got := p.client.Breaker(shop); got != "OPEN" {
 		t.Errorf("breaker %s, want OPEN", got)
 	}
 	if _, err := p.round(t); !errors.Is(err, central.ErrBreakerOpen) {
 		t.Errorf("%v, want ErrBreakerOpen", err)
 	}
 	down.Store(false)
-	p.client.ResetBreaker()
+	p.client.ResetBreaker(shop)
 	p.wantRound(t, reconcile.InSync)
-	if got := p.client.Breaker(); got != "CLOSED" {
+	if got := p.client.Breaker(shop); got != "CLOSED" {
 		t.Errorf("breaker %s, want CLOSED", got)
 	}
 }

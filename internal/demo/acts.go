@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/veloxpos/reconciled/healer"
@@ -16,17 +17,54 @@ import (
 
 type round = reconcile.Report
 
-// compare starts both daemons and makes the first round.
+// compare starts both daemons and makes the first round, after a dry run.
 func (d *demo) compare(ctx context.Context) error {
-	d.out.scene("Central's daemon and the store's start")
-	for _, node := range []*stage.Node{d.stage.Central, d.stage.Store} {
-		if err := node.Start(ctx); err != nil {
-			return err
-		}
-		d.out.line("  %-8s answers operators at %s", node.Name, node.API)
+	d.out.scene("Central's daemon starts; a dry run says what a round would move (reconciled diff)")
+	if err := d.start(ctx, d.stage.Central); err != nil {
+		return err
 	}
-	d.out.scene("They compare their logs and exchange what is missing (the runbook's POST /sync/federation/auto-reconcile)")
+	if err := d.show(ctx, "diff"); err != nil {
+		return err
+	}
+	d.out.scene("The store's daemon starts; they exchange what is missing (the runbook's POST /sync/federation/auto-reconcile)")
+	if err := d.start(ctx, d.stage.Store); err != nil {
+		return err
+	}
 	return d.round(ctx)
+}
+
+func (d *demo) start(ctx context.Context, node *stage.Node) error {
+	if err := node.Start(ctx); err != nil {
+		return err
+	}
+	d.out.line("  %-8s answers operators at %s", node.Name, node.API)
+	return nil
+}
+
+// shown is how many lines of a command are shown.
+const shown = 8
+
+// show runs a command for the store and shows the beginning of what it prints. It
+// must find that the logs differ: they do, if only in what is known.
+func (d *demo) show(ctx context.Context, command string) error {
+	printed, code, err := d.stage.Store.Command(ctx, command, "--store", shopID.String())
+	if err != nil {
+		return fmt.Errorf("run %s: %w", command, err)
+	}
+	lines := strings.Split(strings.TrimSpace(printed), "\n")
+	for _, line := range lines[:min(len(lines), shown)] {
+		d.out.line("  | %s", line)
+	}
+	if code != 1 {
+		return fmt.Errorf("%s: exit code %d, want 1: the logs differ", command, code)
+	}
+	return nil
+}
+
+// verify digests everything anew.
+func (d *demo) verify(ctx context.Context) error {
+	d.out.scene("Every event of both sides is read and digested anew (reconciled verify)")
+	return d.show(ctx, "verify")
 }
 
 // compareAgain shows that there is nothing left to exchange, and what stays known.
@@ -43,8 +81,8 @@ func (d *demo) round(ctx context.Context) error {
 	var report round
 	err := d.await(ctx, d.stage.Store, "auto-reconcile", false, &report, func(run httpapi.Run) {
 		progress, _ := run.Progress.(map[string]any)
-		name, _ := progress["Stage"].(string)
-		done, _ := progress["Done"].(float64)
+		name, _ := progress["stage"].(string)
+		done, _ := progress["done"].(float64)
 		d.out.progress(map[string]string{"pull": "fetch from central", "push": "send to central"}[name], int(done), missing[name])
 	})
 	if err != nil {

@@ -56,7 +56,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.stage.Close()) }()
-	for _, act := range []func(context.Context) error{d.trade, d.goWrong, d.compare, d.heal, d.compareAgain, d.judge} {
+	for _, act := range []func(context.Context) error{d.trade, d.goWrong, d.compare, d.heal, d.compareAgain, d.verify, d.judge} {
 		if err := act(ctx); err != nil {
 			return err
 		}

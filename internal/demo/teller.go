@@ -83,7 +83,6 @@ func (d *demo) table() bool {
 	}
 	d.out.line("  %s", rule)
 	d.out.line("  Merkle root of the store    %x  %d events", d.last.Here.Digest, d.last.Here.Count)
-	d.out.line("  Merkle root of central      %x  %d events", d.last.There.Digest, d.last.There.Count)
 	d.out.line("  without the %d known ones    %x  %d events, the same on both sides", sum(d.last.Exceptions), d.last.Agreed.Digest, d.last.Agreed.Count)
 	d.out.line("")
 	d.out.line("  %s after %s", map[bool]string{true: "Every expectation held", false: "NOT every expectation held"}[met], time.Since(d.began).Round(100*time.Millisecond))

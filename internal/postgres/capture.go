@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -33,45 +34,62 @@ func (db *DB) whileCaptured(ctx context.Context, work func(ctx context.Context, 
 	return err
 }
 
-// lookAtCapture compares the triggers with what they must be (tgtype: a statement
-// trigger AFTER INSERT is 4, DELETE 8, UPDATE 16, TRUNCATE 32), on the log and on
-// every table below it: a statement trigger of a partitioned table does not see
-// what is done to a partition directly. The fingerprint holds each catalog row's
-// xmin, so that a trigger that was disabled and enabled again shows too.
-const lookAtCapture = `
+// captured is the type of all that a change of an event shows in (00005_evidence.sql),
+// as Postgres prints a value of it.
+func captured(row string) string {
+	columns := []string{
+		"event_id", "store_id", "device_id", "seq", "type", "version", "created_at",
+		"payload", "delta_payload", "conflict_status", "full_payload_hash",
+	}
+	return "ROW(" + row + "." + strings.Join(columns, ", "+row+".") + ")::reconciled.content"
+}
+
+// lookAtCapture compares the triggers with the statements that make them, as the
+// server prints those, on the log and on every table that inherits from it. The
+// fingerprint holds each catalog row's xmin, so that a trigger that was disabled and
+// enabled again shows too.
+var lookAtCapture = `
 	WITH RECURSIVE log (id, kind) AS (
 		SELECT c.oid, c.relkind FROM pg_catalog.pg_class c WHERE c.oid = to_regclass('public.events')
 		UNION
 		SELECT c.oid, c.relkind FROM log JOIN pg_catalog.pg_inherits i ON i.inhparent = log.id JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid),
-	want (name, function, kind) AS (VALUES
-		('reconciled_insert', to_regproc('reconciled.capture_insert'), 4), ('reconciled_update', to_regproc('reconciled.capture_update'), 16),
-		('reconciled_delete', to_regproc('reconciled.capture_delete'), 8), ('reconciled_truncate', to_regproc('reconciled.capture_truncate'), 32))
+	want (name, event, action) AS (VALUES
+		('reconciled_insert', 'INSERT', 'REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION reconciled.capture_insert()'),
+		('reconciled_update', 'UPDATE', 'FOR EACH ROW WHEN ((` + captured("old") + ` *<> ` + captured("new") + `)) EXECUTE FUNCTION reconciled.capture_update()'),
+		('reconciled_delete', 'DELETE', 'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION reconciled.capture_delete()'),
+		('reconciled_truncate', 'TRUNCATE', 'FOR EACH STATEMENT EXECUTE FUNCTION reconciled.capture_truncate()'))
 	SELECT coalesce(string_agg(format('%s %s %s %s %s', log.id, log.kind, t.oid, t.xmin,
 			(SELECT p.xmin FROM pg_catalog.pg_proc p WHERE p.oid = t.tgfoid)), ', ' ORDER BY log.id, want.name), ''),
-		coalesce(string_agg(want.name || CASE log.id WHEN to_regclass('public.events') THEN '' ELSE ' on partition ' || log.id::regclass END, ', '
+		coalesce(string_agg(want.name || CASE log.id WHEN to_regclass('public.events') THEN '' ELSE ' on ' || log.id::regclass END, ', '
 			ORDER BY log.id, want.name) FILTER (WHERE t.oid IS NULL), ''),
+		coalesce(bool_or(log.kind = 'p'), false),
 		(SELECT fingerprint FROM reconciled.capture)
 	FROM log CROSS JOIN want
 	LEFT JOIN LATERAL ( -- OFFSET 0 keeps the plan to the index of trigger names
 		SELECT t.xmin, t.* FROM pg_catalog.pg_trigger t WHERE t.tgrelid = log.id AND t.tgname = want.name::name OFFSET 0) t
-	ON t.tgfoid = want.function AND t.tgtype = want.kind AND t.tgenabled IN ('O', 'A') AND t.tgqual IS NULL AND t.tgattr = ''::int2vector`
+	ON t.tgenabled IN ('O', 'A') AND pg_get_triggerdef(t.oid) = format('CREATE TRIGGER %s AFTER %s ON %s %s', want.name, want.event,
+		(SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = log.id),
+		want.action)`
 
 // captureHolds fails with ErrCapture when a trigger is not as it must be. When all
 // are, but something about them is another than it was, changes may have gone past
 // them: every tree is computed anew.
 func captureHolds(ctx context.Context, tx pgx.Tx) error {
 	var (
-		now, wrong string
-		before     *string
+		now, wrong  string
+		partitioned bool
+		before      *string
 	)
-	if err := tx.QueryRow(ctx, lookAtCapture).Scan(&now, &wrong, &before); err != nil {
+	if err := tx.QueryRow(ctx, lookAtCapture).Scan(&now, &wrong, &partitioned, &before); err != nil {
 		return fmt.Errorf("look at triggers: %w", err)
 	}
 	switch {
 	case now == "":
 		return fmt.Errorf("%w: there is no table public.events", ErrCapture)
+	case partitioned: // an update that moves an event to another partition calls no trigger of the row
+		return fmt.Errorf("%w: public.events is partitioned", ErrCapture)
 	case wrong != "":
-		return fmt.Errorf("%w: triggers on public.events are missing or disabled: %s; ALTER TABLE public.events ENABLE TRIGGER brings one back",
+		return fmt.Errorf("%w: triggers on public.events are missing, disabled or others: %s; ALTER TABLE public.events ENABLE TRIGGER enables one",
 			ErrCapture, wrong)
 	case before == nil:
 		_, err := tx.Exec(ctx, `INSERT INTO reconciled.capture (fingerprint) VALUES ($1) ON CONFLICT DO NOTHING`, now)

@@ -54,6 +54,7 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 	params := config.ConnConfig.RuntimeParams
 	params["application_name"] = "reconciled"
 	params["timezone"] = "UTC"
+	params["search_path"] = "public" // decides how the server prints a trigger
 	// A read that row level security would filter must fail: filtered rows look
 	// like gaps.
 	params["row_security"] = "off"

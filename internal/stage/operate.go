@@ -3,8 +3,10 @@ package stage
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"os/exec"
 	"time"
 
 	"github.com/google/uuid"
@@ -72,3 +74,14 @@ func ReadReport(run httpapi.Run, into any) error {
 
 // Report is ReadReport as a value.
 func Report[T any](run httpapi.Run) (report T, err error) { return report, ReadReport(run, &report) }
+
+// Command runs one of the program's other commands with the node's configuration,
+// and returns what it printed and its exit code.
+func (n *Node) Command(ctx context.Context, args ...string) (printed string, code int, err error) {
+	cmd := exec.CommandContext(ctx, n.Process.binary, append([]string{"--config", n.Config}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if exited := new(exec.ExitError); errors.As(err, &exited) && ctx.Err() == nil {
+		return string(out), exited.ExitCode(), nil
+	}
+	return string(out), 0, err
+}

@@ -138,14 +138,23 @@ func (r *round) weigh(ctx context.Context, store, peer Scales, walk *merkle.Walk
 		}
 		report.Push = report.Push.Plus(w)
 	}
-	for want := range diff.Pull.Messages() {
+	certain, guessed := diff.Pull.Split()
+	for want := range certain.Messages() {
 		w, err := peer.Weigh(ctx, r.grant.Store, want)
 		if err != nil {
 			return fmt.Errorf("weigh what is lacking here: %w", err)
 		}
 		report.Pull = report.Pull.Plus(w)
-		if w.Events < int64(len(want.Picks)) {
-			walk.Unmet(want.Picks) // some pick was no single event
+	}
+	for want := range guessed.Messages() {
+		w, err := peer.Weigh(ctx, r.grant.Store, want)
+		switch {
+		case err != nil:
+			return fmt.Errorf("weigh what is lacking here: %w", err)
+		case w.Events < int64(want.Named()):
+			walk.Unmet(want.Picks) // some were no single events: all of them are asked about
+		default:
+			report.Pull = report.Pull.Plus(w)
 		}
 	}
 	return nil

@@ -44,6 +44,23 @@ ALTER TABLE reconciled.exception ADD CHECK (kind IN ('conflict', 'refused', 'req
 ALTER TABLE reconciled.dirty RENAME COLUMN deleted_at TO at;
 ALTER TABLE reconciled.dirty ADD COLUMN item_after bytea;
 
+-- A STRICT function with a CASE is called for each row; these two are written into
+-- the statements that use them. NULL in is still NULL out.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION reconciled.ms(at timestamptz) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN at = 'infinity'::timestamptz THEN 9223372036854775807
+    WHEN at = '-infinity'::timestamptz THEN -9223372036854775808
+    ELSE (extract(epoch FROM date_trunc('milliseconds', at AT TIME ZONE 'UTC')) * 1000)::bigint
+END;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION reconciled.slot(at timestamptz) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN reconciled.ms(at) >> 20;
+-- +goose StatementEnd
+
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION reconciled.capture_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -54,40 +71,46 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- An event keeps its id: a row whose id is another afterwards is a deletion of the
--- one and an arrival of the other. One that goes to another slot or store is noted
--- where it was, with what changed, and arrives where it is.
+-- Called for a row whose content is another. An event keeps its id: a row whose id
+-- is another afterwards is a deletion of the one and an arrival of the other. One
+-- that goes to another slot or store is noted where it was, with what changed, and
+-- arrives where it is.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION reconciled.capture_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    same bool := NEW.event_id = OLD.event_id;
 BEGIN
-    WITH changed AS (
-        SELECT o.store_id AS old_store, reconciled.slot(o.created_at) AS old_slot, o.event_id AS old_id, o.type AS old_type,
-               reconciled.ms(o.created_at) AS old_ms,
-               CASE WHEN o.event_id IS NOT NULL THEN
-                   reconciled.item(o.event_id, o.created_at, o.store_id, o.device_id, o.seq, o.type, o.version,
-                                   coalesce(s.said, nullif(o.delta_payload, '{}'), o.payload)) END AS before,
-               n.store_id AS new_store, reconciled.slot(n.created_at) AS new_slot, n.event_id AS new_id,
-               CASE WHEN n.event_id IS NOT NULL THEN
-                   reconciled.item(n.event_id, n.created_at, n.store_id, n.device_id, n.seq, n.type, n.version,
-                                   coalesce(s.said, nullif(n.delta_payload, '{}'), n.payload)) END AS after
-        FROM old_rows o
-        FULL JOIN new_rows n ON n.event_id = o.event_id
-        LEFT JOIN reconciled.said s ON s.event_id = coalesce(o.event_id, n.event_id)
-        WHERE ROW (o.event_id, o.store_id, o.device_id, o.seq, o.type, o.version, o.created_at,
-                   o.payload, o.delta_payload, o.conflict_status, o.full_payload_hash)::reconciled.content
-          *<> ROW (n.event_id, n.store_id, n.device_id, n.seq, n.type, n.version, n.created_at,
-                   n.payload, n.delta_payload, n.conflict_status, n.full_payload_hash)::reconciled.content)
     INSERT INTO reconciled.dirty (store_id, slot, op, event_id, type, created_ms, item, item_after, at)
-    SELECT c.old_store, c.old_slot, CASE WHEN c.new_id IS NULL THEN 'd' ELSE 'u' END::"char", c.old_id, c.old_type,
-           c.old_ms, c.before, c.after, clock_timestamp()
-    FROM changed c WHERE c.old_id IS NOT NULL
-    UNION ALL
-    SELECT c.new_store, c.new_slot, 'i', c.new_id, NULL, NULL, NULL, NULL, NULL
-    FROM changed c WHERE (c.new_store, c.new_slot) IS DISTINCT FROM (c.old_store, c.old_slot) AND c.new_id IS NOT NULL;
+    SELECT OLD.store_id, reconciled.slot(OLD.created_at), CASE WHEN same THEN 'u' ELSE 'd' END::"char",
+           OLD.event_id, OLD.type, reconciled.ms(OLD.created_at),
+           reconciled.item(OLD.event_id, OLD.created_at, OLD.store_id, OLD.device_id, OLD.seq, OLD.type, OLD.version,
+                           coalesce(s.said, nullif(OLD.delta_payload, '{}'), OLD.payload)),
+           CASE WHEN same THEN
+               reconciled.item(NEW.event_id, NEW.created_at, NEW.store_id, NEW.device_id, NEW.seq, NEW.type, NEW.version,
+                               coalesce(s.said, nullif(NEW.delta_payload, '{}'), NEW.payload)) END,
+           clock_timestamp()
+    FROM (VALUES (OLD.event_id)) AS o (event_id)
+    LEFT JOIN reconciled.said s ON s.event_id = o.event_id;
+    IF NOT same OR NEW.store_id <> OLD.store_id OR reconciled.slot(NEW.created_at) <> reconciled.slot(OLD.created_at) THEN
+        INSERT INTO reconciled.dirty (store_id, slot, op, event_id)
+        VALUES (NEW.store_id, reconciled.slot(NEW.created_at), 'i', NEW.event_id);
+    END IF;
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
+
+-- Nearly every update is the backend's of an event's status: those never enter the
+-- function. CREATE TRIGGER waits for every open writer of the log, and all new ones
+-- wait behind it: better to give up and be run again than to stop the shop.
+SET LOCAL lock_timeout = '10s';
+CREATE OR REPLACE TRIGGER reconciled_update AFTER UPDATE ON public.events FOR EACH ROW
+    WHEN (ROW (OLD.event_id, OLD.store_id, OLD.device_id, OLD.seq, OLD.type, OLD.version, OLD.created_at,
+               OLD.payload, OLD.delta_payload, OLD.conflict_status, OLD.full_payload_hash)::reconciled.content
+          OPERATOR(pg_catalog.*<>)
+          ROW (NEW.event_id, NEW.store_id, NEW.device_id, NEW.seq, NEW.type, NEW.version, NEW.created_at,
+               NEW.payload, NEW.delta_payload, NEW.conflict_status, NEW.full_payload_hash)::reconciled.content)
+    EXECUTE FUNCTION reconciled.capture_update();
 
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION reconciled.capture_delete() RETURNS trigger
