@@ -38,6 +38,11 @@ func start(t *testing.T, tasks ...*Task) *running {
 	t.Helper()
 	site := postgrestest.New(t)
 	site.AddStore(t, shop)
+	return startOn(t, site, tasks...)
+}
+
+func startOn(t *testing.T, site *postgrestest.Site, tasks ...*Task) *running {
+	t.Helper()
 	r := &running{site: site, fence: postgres.NewFence(site.DB), ended: make(chan struct{})}
 	r.locker = lock.New(nil, r.fence, lock.Options{})
 	r.Daemon = New(r.locker, postgres.NewRuns(site.DB), nil, tasks, zap.NewNop(), Options{

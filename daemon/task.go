@@ -46,6 +46,8 @@ type Result struct {
 // Handle is how a running task and its worker talk.
 type Handle struct {
 	Run uuid.UUID
+	// Trigger is what made the run begin. A request that came while it waited counts.
+	Trigger string
 	// Earlier is the report of the part of this run that gave way; nil in the first.
 	Earlier any
 	// Stop asks whether the task should end at its next boundary, with

@@ -3,10 +3,13 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/robfig/cron/v3"
 
 	"github.com/veloxpos/reconciled/healer"
+	"github.com/veloxpos/reconciled/internal/central"
 	"github.com/veloxpos/reconciled/internal/postgres"
 	"github.com/veloxpos/reconciled/lock"
 	"github.com/veloxpos/reconciled/merkle/reconcile"
@@ -58,14 +61,31 @@ func healed(report healer.Report) Result {
 	return result
 }
 
-// Reconcile makes a round against central.
-func Reconcile(store reconcile.Store, peer reconcile.Peer, schedule cron.Schedule) *Task {
+// Quiet says whether the line is to be left alone at a time, and until when.
+type Quiet func(time.Time) (until time.Time, quiet bool)
+
+// quietEvents is what a round may move in quiet hours: as much as the store trades,
+// and not what an outage left.
+const quietEvents = 500
+
+// Reconcile makes a round against central. One that nobody asked for keeps to the
+// quiet hours: where more waits, it ends as interrupted, which is no failure, and the
+// verdict is unknown, since nothing was proven.
+func Reconcile(store reconcile.Store, peer reconcile.Peer, quiet Quiet, schedule cron.Schedule) *Task {
 	return &Task{Name: TaskReconcile, Schedule: schedule, Work: func(ctx context.Context, grant lock.Grant, handle Handle) (Result, error) {
 		options := reconcile.Options{Stop: handle.Stop, Progress: func(p reconcile.Progress) { handle.Progress(p) }}
 		if earlier, ok := handle.Earlier.(reconcile.Report); ok {
 			options.Earlier = &earlier
 		}
-		report, err := reconcile.Run(ctx, store, peer, grant, options)
+		until, isQuiet := quiet(time.Now())
+		if isQuiet && (handle.Trigger == BySchedule || handle.Trigger == ByStart) {
+			options.Quiet = quietEvents
+		}
+		report, err := reconcile.Run(central.WithStop(ctx, handle.Stop), store, peer, grant, options)
+		if errors.Is(err, reconcile.ErrQuiet) {
+			err = fmt.Errorf("until %s: %w", until.Format("15:04"), err)
+			report.Reason = err.Error()
+		}
 		if err == nil && report.Verdict == reconcile.Unknown {
 			err = errors.New(report.Reason) // a round that proved nothing is no success
 		}

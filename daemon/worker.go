@@ -15,6 +15,7 @@ import (
 	"github.com/veloxpos/reconciled/internal/httpapi"
 	"github.com/veloxpos/reconciled/internal/postgres"
 	"github.com/veloxpos/reconciled/lock"
+	"github.com/veloxpos/reconciled/merkle/reconcile"
 )
 
 // order is a task that waits for its store's worker, or is being worked on.
@@ -225,7 +226,7 @@ func (w *worker) execute(ctx context.Context, o *order) {
 			}
 		}()
 		result, err = o.task.Work(ctx, grant, Handle{
-			Run: o.run.ID, Progress: o.show, Earlier: o.earlier,
+			Run: o.run.ID, Trigger: o.run.Trigger, Progress: o.show, Earlier: o.earlier,
 			Stop: func() bool { return w.daemon.isStopping() || w.wanted(since) },
 		})
 		return err
@@ -261,7 +262,7 @@ func (w *worker) finish(ctx context.Context, o *order, result Result, err error,
 		o.run.State = "held"
 	case errors.Is(err, lock.ErrLost): // its context was cancelled, but that is no stop
 		o.run.State = "failed"
-	case errors.Is(err, lock.ErrGaveWay), errors.Is(err, context.Canceled):
+	case errors.Is(err, lock.ErrGaveWay), errors.Is(err, context.Canceled), errors.Is(err, reconcile.ErrQuiet):
 		o.run.State = "interrupted"
 	default:
 		o.run.State = "failed"

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/veloxpos/reconciled/internal/config"
@@ -83,6 +85,8 @@ func TestTheSampleConfigurationShowsTheDefaults(t *testing.T) {
 		{shown.Database.MaxConns, defaults.Database.MaxConns},
 		{shown.Redis.WhenAway, defaults.Redis.WhenAway},
 		{shown.API.Listen, defaults.API.Listen},
+		{shown.Central.UploadRate, defaults.Central.UploadRate},
+		{shown.Central.DownloadRate, defaults.Central.DownloadRate},
 		{shown.Serve, defaults.Serve},
 		{shown.Schedule, defaults.Schedule},
 		{shown.Lock, defaults.Lock},
@@ -90,7 +94,7 @@ func TestTheSampleConfigurationShowsTheDefaults(t *testing.T) {
 		{shown.Health, defaults.Health},
 		{shown.Log, defaults.Log},
 	} {
-		if pair[0] != pair[1] {
+		if !cmp.Equal(pair[0], pair[1], cmpopts.EquateEmpty()) {
 			t.Errorf("reconciled.yaml says %+v, the default is %+v", pair[0], pair[1])
 		}
 	}

@@ -10,17 +10,22 @@ func (v View) Answer(ctx context.Context, q Questions) (Answers, error) {
 		answers.Cells = v.Tree.sketch(q.Salt, sketchSpan{s.From, s.Now}, min(s.Cells, maxCells))
 	}
 	var listed []int // questions that are answered with a list
-	parts, items := 0, 0
+	parts, items, inside := 0, 0, 0
 	if err := v.squares(ctx, q.Pairs, &answers, &items); err != nil {
 		return Answers{}, err
 	}
 	for i, area := range q.Areas {
+		if !area.whole() {
+			inside++
+		}
+		if parts >= maxParts || items >= maxListed || inside > partsAtOnce {
+			answers.Areas[i].Later = true
+			continue
+		}
 		count, err := v.count(ctx, area)
 		switch {
 		case err != nil:
 			return Answers{}, err
-		case parts >= maxParts, items >= maxListed:
-			answers.Areas[i].Later = true
 		case count == 0:
 		case count <= fewAtMost, count <= listAtMost && area.First == area.Last:
 			listed = append(listed, i)

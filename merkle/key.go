@@ -8,8 +8,9 @@
 // range whose digest is kept. Below a slot, digests are computed from its items.
 //
 // What the package promises: a comparison ends, whatever the peer sends; memory
-// is bounded by the limits of a message; and when both sides stood still, the
-// spans it yields hold exactly the symmetric difference and the conflicts.
+// is bounded by the limits of a message; and when both sides stand still, what
+// comparisons under a few salts yield is exactly the symmetric difference and the
+// conflicts.
 package merkle
 
 import (

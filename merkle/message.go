@@ -36,6 +36,7 @@ const (
 const (
 	openingPlain byte = 1 << iota
 	openingLook
+	openingDry
 	openingExceptions
 	openingAnchor
 	openingListed
@@ -45,7 +46,7 @@ const (
 func EncodeOpening(o Opening) []byte {
 	w := begin(kindOpening)
 	w.flags(
-		flag{o.Plain, openingPlain}, flag{o.Look, openingLook}, flag{o.Exceptions != Token{}, openingExceptions},
+		flag{o.Plain, openingPlain}, flag{o.Look, openingLook}, flag{o.Dry, openingDry}, flag{o.Exceptions != Token{}, openingExceptions},
 		flag{o.Anchor != Token{}, openingAnchor}, flag{o.Listed != nil, openingListed})
 	w.salt(o.Salt)
 	w.number(o.Count)
@@ -78,8 +79,8 @@ func DecodeOpening(message []byte, maxListed int) (o Opening, err error) {
 	if err != nil {
 		return o, err
 	}
-	flags := r.flags(openingPlain | openingLook | openingExceptions | openingAnchor | openingListed)
-	o.Plain, o.Look = flags&openingPlain != 0, flags&openingLook != 0
+	flags := r.flags(openingPlain | openingLook | openingDry | openingExceptions | openingAnchor | openingListed)
+	o.Plain, o.Look, o.Dry = flags&openingPlain != 0, flags&openingLook != 0, flags&openingDry != 0
 	o.Salt = r.salt()
 	o.Count = r.number()
 	r.into(o.Root[:])
@@ -111,6 +112,7 @@ const (
 	replyCells
 	replyWide
 	replyRuns
+	replyChanged
 )
 
 // EncodeReply is the message that answers an opening.
@@ -119,7 +121,7 @@ func EncodeReply(p Reply) []byte {
 	w.byte(byte(p.Status))
 	w.flags(
 		flag{p.Settled != nil, replySettled}, flag{p.Regress != nil, replyRegress}, flag{p.From != firstSlot, replyFrom},
-		flag{p.Cells != nil, replyCells}, flag{p.Wide != nil, replyWide}, flag{p.Runs != nil, replyRuns})
+		flag{p.Changed, replyChanged}, flag{p.Cells != nil, replyCells}, flag{p.Wide != nil, replyWide}, flag{p.Runs != nil, replyRuns})
 	if p.Settled != nil {
 		w.number(uint64(len(p.Settled)))
 		for _, id := range p.Settled {
@@ -164,7 +166,8 @@ func DecodeReply(message []byte, maxListed int) (p Reply, err error) {
 	if p.Status < Same || p.Status > Different {
 		r.fail("unknown status")
 	}
-	flags := r.flags(replySettled | replyRegress | replyFrom | replyCells | replyWide | replyRuns)
+	flags := r.flags(replySettled | replyRegress | replyFrom | replyCells | replyWide | replyRuns | replyChanged)
+	p.Changed = flags&replyChanged != 0
 	if flags&replySettled != 0 {
 		p.Settled = make([][16]byte, r.length(maxListed, 16))
 		for i := range p.Settled {
@@ -457,7 +460,7 @@ func DecodeWant(message []byte) (want Want, after *Key, err error) {
 		n := r.number()
 		p.Listed = n&1 == 1
 		size := pickBytes(p.Listed)
-		if n >>= 1; n > uint64(min(left, len(r.rest)/size)) {
+		if n >>= 1; n > uint64(min(left, 2*listAtMost, len(r.rest)/size)) {
 			r.fail("too many hashes")
 			break
 		}

@@ -17,10 +17,10 @@ func samples() map[string][]byte {
 	key := Key{At: 5, ID: [16]byte{7}}
 	return map[string][]byte{
 		"opening": EncodeOpening(Opening{
-			Salt: 7, Count: 1 << 40, Root: Digest{1, 31: 2}, Exceptions: Token{3}, Anchor: Token{4}, Plain: true, Look: true,
+			Salt: 7, Count: 1 << 40, Root: Digest{1, 31: 2}, Exceptions: Token{3}, Anchor: Token{4}, Plain: true, Look: true, Dry: true,
 			Listed: []Exception{{ID: [16]byte{1}}, {ID: [16]byte{2}, Digest: [16]byte{9}}}, Now: now, Hints: [hintCount]uint16{1, 2}, Census: Narrow{5},
 		}),
-		"same":   EncodeReply(Reply{Status: Same, Proof: Proof{1}, Settled: [][16]byte{{5}}, Regress: &Regress{Count: 1, At: -1}, From: firstSlot}),
+		"same":   EncodeReply(Reply{Status: Same, Proof: Proof{1}, Changed: true, Settled: [][16]byte{{5}}, Regress: &Regress{Count: 1, At: -1}, From: firstSlot}),
 		"sketch": EncodeReply(Reply{Status: Different, Count: 9, From: now - 5, Cells: []Cell{{1, 2, 3}, {prime - 1, 0, 255}}}),
 		"census": EncodeReply(Reply{Status: Different, From: firstSlot, Wide: &Wide{1, 2}}),
 		"runs":   EncodeReply(Reply{Status: Different, From: now, Runs: []Run{{now, now + 5, 1 << 20, 7}, {lastSlot, lastSlot, 1, 1<<24 - 1}}}),

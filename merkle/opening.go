@@ -27,8 +27,8 @@ type Opening struct {
 	// Listed is the list itself, sent when the other side does not know it.
 	Listed []Exception
 	// Plain: no sketch is wanted, one was of no use before. Look: nor is Anchored an
-	// answer.
-	Plain, Look bool
+	// answer. Dry: nothing is to be remembered of this comparison.
+	Plain, Look, Dry bool
 	// Now is the slot that it is at the asking side. Hints are hashes of everything
 	// before Now − 2^i + 1, cut to two bytes.
 	Now    int64
@@ -44,7 +44,7 @@ type Exception struct {
 }
 
 // hintSlot is the first slot that the i-th hint leaves out.
-func hintSlot(now int64, i int) int64 { return now - 1<<i + 1 }
+func hintSlot(now int64, i int) int64 { return max(now-1<<i+1, firstSlot) }
 
 // opening is what the tree says of itself at the slot now.
 func (t Tree) opening(salt Salt, now int64) Opening {
@@ -91,12 +91,15 @@ type Reply struct {
 	Proof  Proof // of Same: the root there
 	// Settled are listed exceptions that are none any more: both sides hold the same.
 	Settled [][16]byte
+	// Changed: the other side's events are not those of the agreement that the opening
+	// names, the exceptions among them.
+	Changed bool
 	// Regress is set when the other side remembers more of this installation than
 	// it shows.
 	Regress *Regress
 
-	Count uint64 // of all events there
-	Root  Short  // of everything there
+	Count uint64 // of the events there, the exceptions left out
+	Root  Short  // theirs
 	// From is the first slot that may differ.
 	From int64
 	// One of these is set when the status is Different: a sketch, the census to ask

@@ -15,6 +15,7 @@ const (
 	runsAtOnce   = 24      // an area is divided into so many
 	listAtMost   = 256     // items of one slot: up to that they are listed
 	fewAtMost    = 64      // the same for several slots
+	partsAtOnce  = 64      // questions about parts of slots: each reads its slot
 	// maxSpans bounds what a walk may collect. Beyond it the peer is hostile, or
 	// the next round goes on.
 	maxSpans = 1 << 20
@@ -275,10 +276,13 @@ func (w *Walk) Learn(ctx context.Context, answers Answers) error {
 	if later > 0 && later == len(asked.Areas) {
 		return fmt.Errorf("%w: no question was answered", ErrHostile)
 	}
+	if err := w.match(ctx, asked.Areas, lists); err != nil {
+		return err
+	}
 	if w.found > maxSpans || len(w.pending) > maxSpans {
 		return fmt.Errorf("%w: more than %d differences", ErrHostile, maxSpans)
 	}
-	return w.match(ctx, asked.Areas, lists)
+	return nil
 }
 
 // solve finds the two events that each of the first n pairs differs by. What is not
@@ -435,7 +439,17 @@ func (w *Walk) match(ctx context.Context, areas []Area, lists map[Area][]uint32)
 		spans[i] = a.Span()
 	}
 	at := 0
-	missing := func(until int) {
+	var alone *Span // items in a row that the other side lacks
+	flush := func() {
+		if alone != nil {
+			w.push(*alone)
+			alone = nil
+		}
+	}
+	finish := func(until int) {
+		if at < until {
+			flush()
+		}
 		for ; at < until; at++ {
 			if list := lists[areas[at]]; len(list) > 0 {
 				w.pick(Pick{Area: areas[at], Listed: true, Hashes: list})
@@ -447,15 +461,18 @@ func (w *Walk) match(ctx context.Context, areas []Area, lists map[Area][]uint32)
 		for !spans[here].Holds(item.Key) {
 			here++
 		}
-		missing(here)
+		finish(here)
 		list := lists[areas[at]]
 		if i := slices.Index(list, w.salt.short(item.Digest)); i >= 0 {
 			lists[areas[at]] = slices.Delete(list, i, i+1)
+			flush()
+		} else if alone != nil {
+			alone.To = item.Key
 		} else {
-			w.push(Span{item.Key, item.Key})
+			alone = &Span{item.Key, item.Key}
 		}
 	})
-	missing(len(areas))
+	finish(len(areas))
 	return err
 }
 

@@ -269,6 +269,33 @@ func TestSidesAgreeButForConflictsWithSketchesToo(t *testing.T) {
 	})
 }
 
+func TestManyHereAgainstAFewThereAreFewSpans(t *testing.T) {
+	var mine memory
+	for i := range int64(5000) {
+		mine = append(mine, item(int64(now-400)<<SlotBits+i*80_000, byte(i), "a"))
+		mine[i].Key.ID[1] = byte(i >> 8)
+	}
+	mine.view()
+	theirs := slices.Clone(mine[:40:40])
+	for i := range theirs {
+		theirs[i] = mine[i*120]
+	}
+	w := NewWalk(mine.view(), 1, now)
+	w.pending = []Area{{First: firstSlot, Last: lastSlot}}
+	for asked := w.Ask(); asked != nil; asked = w.Ask() {
+		answers, err := theirs.view().Answer(t.Context(), *asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Learn(t.Context(), answers); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := w.Take(); len(d.Push) > 45 || len(mine.in(d.Push)) != 4960 {
+		t.Errorf("%d spans with %d events, want 4960 events in about as many spans as there are events there", len(d.Push), len(mine.in(d.Push)))
+	}
+}
+
 func TestWithoutLeavesExceptionsOut(t *testing.T) {
 	kept := memory{item(0, 1, "a"), item(5, 2, "b"), item(1<<21, 3, "c")}
 	extra := []Item{item(7, 9, "z"), item(1<<22, 8, "alone in its slot")}

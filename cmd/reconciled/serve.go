@@ -93,7 +93,7 @@ func newDaemon(s *site, mode config.Mode, logger *zap.Logger, metrics *telemetry
 			if mode != config.Store {
 				return nil
 			}
-			return daemon.Reconcile(s.log, s.client, at)
+			return daemon.Reconcile(s.log, s.client, c.Quiet().Until, at)
 		}},
 		{c.Schedule.HealFull, func(at schedule) *daemon.Task { return daemon.HealFull(s.log, s.healer, at) }},
 		{c.Schedule.Snapshot, func(at schedule) *daemon.Task { return daemon.Snapshot(monitor, at) }},

@@ -125,7 +125,10 @@ func (s *site) openClient(ctx context.Context) error {
 	for store, list := range s.config.Tokens() {
 		tokens[store] = list[0]
 	}
-	s.client, err = central.NewClient(central.ClientOptions{URL: s.config.Central.URL, Tokens: tokens, Installation: installation})
+	upload, download := s.config.Rates()
+	s.client, err = central.NewClient(central.ClientOptions{
+		URL: s.config.Central.URL, Tokens: tokens, Installation: installation, UploadRate: upload, DownloadRate: download,
+	})
 	return err
 }
 

@@ -10,7 +10,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -147,12 +146,14 @@ func isCentralsFault(err error) bool {
 }
 
 // post makes one call, with its retries, and returns the answer's body.
-func (c *Client) post(ctx context.Context, store velox.StoreID, call, media, wantMedia string, content []byte, header *http.Header) ([]byte, error) {
+func (c *Client) post(ctx context.Context, store velox.StoreID, call, media, wantMedia string, body []byte, header *http.Header) ([]byte, error) {
 	breaker := c.breakerOf(store)
 	answer, err := failsafe.With[[]byte](c.retry, breaker).WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[[]byte]) ([]byte, error) {
-		return c.try(exec.Context(), http.MethodPost, store, call, media, wantMedia, content, header)
+		return c.try(exec.Context(), http.MethodPost, store, call, media, wantMedia, body, header)
 	})
 	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, fmt.Errorf("%s: %w", call, context.Cause(ctx))
 	case errors.Is(err, circuitbreaker.ErrOpen):
 		return nil, fmt.Errorf("%s: %w for another %s", call, ErrBreakerOpen, breaker.RemainingDelay().Round(time.Second))
 	case err != nil:
@@ -161,19 +162,19 @@ func (c *Client) post(ctx context.Context, store velox.StoreID, call, media, wan
 	return answer, nil
 }
 
-func (c *Client) try(ctx context.Context, method string, store velox.StoreID, call, media, wantMedia string, content []byte, header *http.Header) ([]byte, error) {
+func (c *Client) try(ctx context.Context, method string, store velox.StoreID, call, media, wantMedia string, body []byte, header *http.Header) ([]byte, error) {
 	ctx, pulse, done := watch(ctx, c.opts.Timeout)
 	defer done()
 	target := c.base.JoinPath("federation", "v1", "stores", store.String(), call)
-	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(content))
+	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	if get := request.GetBody; len(content) > 0 {
-		request.Body = body{request.Body, ctx, c.up, pulse}
+	if get := request.GetBody; len(body) > 0 {
+		request.Body = transfer{request.Body, ctx, c.up, pulse}
 		request.GetBody = func() (io.ReadCloser, error) { // the transport's, when a kept connection turns out to be dead
 			again, err := get()
-			return body{again, ctx, c.up, pulse}, err
+			return transfer{again, ctx, c.up, pulse}, err
 		}
 	}
 	request.Header.Set("Authorization", "Bearer "+c.opts.Tokens[store])
@@ -190,7 +191,7 @@ func (c *Client) try(ctx context.Context, method string, store velox.StoreID, ca
 	}
 	defer response.Body.Close()
 	pulse.beat()
-	answer, err := io.ReadAll(io.LimitReader(body{response.Body, ctx, c.down, pulse}, maxPage+1))
+	answer, err := io.ReadAll(io.LimitReader(transfer{response.Body, ctx, c.down, pulse}, maxPage+1))
 	switch got, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); {
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
@@ -272,7 +273,13 @@ func (c *Client) Pull(ctx context.Context, store velox.StoreID, want merkle.Want
 	if page, err = readPage(bytes.NewReader(answer)); err != nil {
 		return page, fmt.Errorf("pull: %w", err)
 	}
-	page.More = strings.EqualFold(header.Get(headerMore), "true")
+	if next := header.Get(headerNext); next != "" {
+		key, err := decodeKey(next)
+		if err != nil {
+			return page, fmt.Errorf("pull: %w: header %s: %w", ErrNotCentral, headerNext, err)
+		}
+		page.Next = &key
+	}
 	return page, nil
 }
 

@@ -24,9 +24,9 @@ func newLimiter(bytes int64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(bytes), int(min(max(bytes/10, 1), maxBurst)))
 }
 
-// body is a request's or an answer's on its way: at the rate that is allowed, and
-// with a pulse while it moves.
-type body struct {
+// transfer is a body on its way: at the rate that is allowed, and with a pulse while
+// it moves.
+type transfer struct {
 	io.ReadCloser
 	ctx     context.Context
 	limiter *rate.Limiter // nil: no limit
@@ -35,17 +35,17 @@ type body struct {
 
 // Read waits for its turn after it has read, so that the line fills up no further
 // than by what was read.
-func (b body) Read(into []byte) (int, error) {
-	if b.limiter != nil {
-		into = into[:min(len(into), b.limiter.Burst())]
+func (t transfer) Read(into []byte) (int, error) {
+	if t.limiter != nil {
+		into = into[:min(len(into), t.limiter.Burst())]
 	}
-	n, err := b.ReadCloser.Read(into)
-	if n > 0 && b.limiter != nil {
-		if err := b.limiter.WaitN(b.ctx, n); err != nil {
+	n, err := t.ReadCloser.Read(into)
+	if n > 0 && t.limiter != nil {
+		if err := t.limiter.WaitN(t.ctx, n); err != nil {
 			return n, err
 		}
 	}
-	b.pulse.beat()
+	t.pulse.beat()
 	return n, err
 }
 

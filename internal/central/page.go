@@ -60,14 +60,14 @@ func writePage(w io.Writer, page reconcile.Page) error {
 	}
 	for i := range page.Events {
 		e := &page.Events[i]
-		said := string(e.Said())
-		if len(said) > maxSaid {
-			said = ""
+		said, clock := string(e.Said()), string(e.VectorClock)
+		if len(said)+len(clock) > maxSaid {
+			said, clock = "", ""
 		}
 		if err := lines.Encode(line{
 			ID: e.ID, Store: e.Store, Device: e.Device, Seq: e.Seq, Type: e.Type, Version: e.Version,
 			CreatedAt: e.CreatedAt, Actor: e.Actor, ActorRole: e.ActorRole,
-			Said: said, VectorClock: string(e.VectorClock), Causal: e.Causal,
+			Said: said, VectorClock: clock, Causal: e.Causal,
 			ConflictStatus: e.ConflictStatus, Hash: e.Hash, RequestID: e.RequestID,
 		}); err != nil {
 			return errors.Join(fmt.Errorf("write event %s: %w", e.ID, err), z.Close())

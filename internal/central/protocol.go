@@ -16,7 +16,12 @@
 package central
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"fmt"
+
+	"github.com/veloxpos/reconciled/merkle"
 )
 
 // Media types of the protocol's bodies.
@@ -29,7 +34,7 @@ const (
 // Headers of the protocol.
 const (
 	headerInstallation = "Reconciled-Installation" // who sends
-	headerMore         = "Reconciled-More"         // "true": the page is not the last
+	headerNext         = "Reconciled-Next"         // the page is not the last: the next goes on behind this key, in hex
 )
 
 // Limits of bodies in bytes, after decompression.
@@ -59,4 +64,16 @@ type problem struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Field   string `json:"field,omitempty"`
+}
+
+func encodeKey(k merkle.Key) string { return fmt.Sprintf("%016x%x", uint64(k.At), k.ID) }
+
+func decodeKey(s string) (k merkle.Key, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != 8+len(k.ID) {
+		return k, fmt.Errorf("key %.60q is not 48 hex digits", s)
+	}
+	k.At = int64(binary.BigEndian.Uint64(b))
+	copy(k.ID[:], b[8:])
+	return k, nil
 }

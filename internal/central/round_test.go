@@ -236,6 +236,7 @@ func TestAPOSThatRefusesAnEventRefusesThatOne(t *testing.T) {
 		t.Errorf("pushed %v, exceptions %v; want 19 stored and the seventh refused", report.Pushed, report.Exceptions)
 	}
 	p.central.exec(`DROP TRIGGER no_sevens ON events`)
+	p.age()
 	if r := p.wantRound(t, reconcile.Repaired); len(r.Exceptions) != 0 {
 		t.Errorf("exceptions %v after the POS takes it", r.Exceptions)
 	}
@@ -332,6 +333,7 @@ func TestABulkOfDeletionsWaitsForAPerson(t *testing.T) {
 			if _, err := at.log.Release(t.Context(), grant, nil, "ana"); err != nil {
 				t.Fatal(err)
 			}
+			p.age()
 			if r := p.wantRound(t, reconcile.Repaired); len(r.Exceptions) != 0 || p.store.root() != p.central.root() {
 				t.Errorf("exceptions %v, roots %v and %v; want them all back", r.Exceptions, p.store.root(), p.central.root())
 			}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -97,7 +98,7 @@ type request struct {
 type reply struct {
 	media string
 	body  []byte
-	more  bool
+	next  *merkle.Key // the page is not the last
 }
 
 // refusal is an error that is the caller's.
@@ -129,7 +130,8 @@ func (s *Server) call(name, media string, answer func(context.Context, request) 
 			s.fail(w, name, store, err)
 			return
 		}
-		out, err := answer(r.Context(), request{store, from, http.MaxBytesReader(w, r.Body, maxPage)})
+		line := unhurried{r.Body, http.NewResponseController(w)}
+		out, err := answer(r.Context(), request{store, from, http.MaxBytesReader(w, line, maxPage)})
 		if err != nil {
 			s.fail(w, name, store, err)
 			return
@@ -137,11 +139,38 @@ func (s *Server) call(name, media string, answer func(context.Context, request) 
 		w.Header().Set("Content-Type", out.media)
 		w.Header().Set("Content-Length", strconv.Itoa(len(out.body)))
 		w.Header().Set(headerInstallation, s.opts.Installation.String())
-		if out.more {
-			w.Header().Set(headerMore, "true")
+		if out.next != nil {
+			w.Header().Set(headerNext, encodeKey(*out.next))
 		}
-		_, _ = w.Write(out.body) // a caller that went away needs no answer
+		for part := range slices.Chunk(out.body, maxBurst) {
+			line.extend()
+			if _, err := w.Write(part); err != nil {
+				return // a caller that went away needs no answer
+			}
+		}
 	})
+}
+
+// unhurried is a request that may take its time while it moves: the timeouts of an
+// http.Server are of whole requests, and would cut a large page on a slow line.
+type unhurried struct {
+	io.ReadCloser
+	*http.ResponseController
+}
+
+// stalled is how long a request may stand still.
+const stalled = 2 * time.Minute
+
+// extend gives the next part its time. A server without deadlines needs none.
+func (u unhurried) extend() {
+	until := time.Now().Add(stalled)
+	_ = u.SetReadDeadline(until)
+	_ = u.SetWriteDeadline(until)
+}
+
+func (u unhurried) Read(b []byte) (int, error) {
+	u.extend()
+	return u.ReadCloser.Read(b)
 }
 
 func (s *Server) admit(r *http.Request, media string) (velox.StoreID, error) {
@@ -293,7 +322,7 @@ func (s *Server) pull(ctx context.Context, r request) (reply, error) {
 		return reply{}, err
 	}
 	body, err := encodePage(page)
-	return reply{media: mediaPage, body: body, more: page.More}, err
+	return reply{media: mediaPage, body: body, next: page.Next}, err
 }
 
 func (s *Server) weigh(ctx context.Context, r request) (reply, error) {

@@ -16,6 +16,9 @@ type slotRequest struct {
 	Slot int64 `json:"slot"`
 }
 
+// namedAtMost bounds the items of an answer.
+const namedAtMost = 1 << 16
+
 // itemBytes is an item in the answer: its time, its id, its digest.
 const itemBytes = 8 + 16 + len(merkle.Digest{})
 
@@ -53,6 +56,7 @@ func (s *Server) slot(ctx context.Context, r request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	items = items[:min(len(items), namedAtMost)] // what is left out is not named
 	body := make([]byte, 0, len(items)*itemBytes)
 	for _, item := range items {
 		body = binary.BigEndian.AppendUint64(body, uint64(item.Key.At))

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/google/uuid"
 	"github.com/robfig/cron/v3"
 )
@@ -130,6 +132,13 @@ func (c *Config) check(mode Mode, f *faults) {
 			f.add(s.key, "%v", err)
 		}
 	}
+	for i, text := range c.Schedule.Quiet {
+		window, err := parseWindow(text)
+		if err != nil {
+			f.add(fmt.Sprintf("schedule.quiet[%d]", i), "%v", err)
+		}
+		c.quiet = append(c.quiet, window)
+	}
 	c.checkCredentials(mode, f)
 	switch mode {
 	case Store:
@@ -213,6 +222,26 @@ func (c *Config) checkCentral(f *faults) {
 	case u.User != nil:
 		f.add("central.url", "must not hold a password: tokens go to credentials")
 	}
+	c.uploadRate = parseRate(f, "central.upload_rate", c.Central.UploadRate)
+	c.downloadRate = parseRate(f, "central.download_rate", c.Central.DownloadRate)
+}
+
+// leastRate is below any line there is: a page must get through.
+const leastRate = 1 << 10
+
+// parseRate reads bytes a second, such as 256KiB or a plain number; "" and 0 are none.
+func parseRate(f *faults, key, text string) int64 {
+	if text == "" {
+		return 0
+	}
+	bytes, err := humanize.ParseBytes(text)
+	switch {
+	case err != nil || bytes > math.MaxInt64:
+		f.add(key, "%q is no number of bytes, such as 262144 or 256KiB", text)
+	case bytes != 0 && bytes < leastRate:
+		f.add(key, "%q is less than 1KiB a second; 0 is no limit", text)
+	}
+	return int64(bytes)
 }
 
 // ParseSchedule reads five cron fields or @every DURATION. It refuses what

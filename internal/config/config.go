@@ -32,7 +32,9 @@ type Config struct {
 	Health      Health       `yaml:"health" envPrefix:"HEALTH_"`
 	Log         Log          `yaml:"log" envPrefix:"LOG_"`
 
-	stores []uuid.UUID
+	stores                   []uuid.UUID
+	uploadRate, downloadRate int64
+	quiet                    Quiet
 }
 
 // Database is the POS database, as the daemon's two roles see it.
@@ -62,6 +64,9 @@ type API struct {
 // Central is where a store finds central; `reconciled run` needs it.
 type Central struct {
 	URL string `yaml:"url" env:"URL"`
+	// What all stores together may send and fetch, in bytes a second: "256KiB".
+	UploadRate   string `yaml:"upload_rate" env:"UPLOAD_RATE"`
+	DownloadRate string `yaml:"download_rate" env:"DOWNLOAD_RATE"`
 }
 
 // Serve is where central listens for stores; `reconciled central` needs it.
@@ -86,6 +91,8 @@ type Schedule struct {
 	Reconcile string `yaml:"reconcile" env:"RECONCILE"`
 	Scrub     string `yaml:"scrub" env:"SCRUB"`
 	Snapshot  string `yaml:"snapshot" env:"SNAPSHOT"`
+	// Quiet are times of day in which the schedule moves little: "22:00-06:00".
+	Quiet []string `yaml:"quiet" env:"QUIET"`
 }
 
 // Lock bounds how long a dead holder keeps others out.
@@ -116,6 +123,7 @@ func defaults() Config {
 	return Config{
 		Redis:    Redis{WhenAway: "fence"},
 		API:      API{Listen: "127.0.0.1:9464"},
+		Central:  Central{UploadRate: "0", DownloadRate: "0"},
 		Schedule: Schedule{Heal: "@every 1m", HealFull: "@every 1h", Reconcile: "@every 10m", Scrub: "@every 1h", Snapshot: "@every 5m"},
 		Lock:     Lock{TTL: 30 * time.Second},
 		Heal:     Heal{Grace: time.Minute},
@@ -166,6 +174,13 @@ func (c *Config) readFile(path string) error {
 
 // StoreIDs are the stores to serve; none means every store in the database.
 func (c *Config) StoreIDs() []uuid.UUID { return c.stores }
+
+// Rates bound what all stores together send and fetch, in bytes a second; zero is no
+// bound.
+func (c *Config) Rates() (upload, download int64) { return c.uploadRate, c.downloadRate }
+
+// Quiet are the quiet hours.
+func (c *Config) Quiet() Quiet { return c.quiet }
 
 // Tokens are the bearer tokens by store.
 func (c *Config) Tokens() map[uuid.UUID][]string {

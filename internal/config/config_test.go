@@ -55,6 +55,12 @@ func TestEachFaultIsNamedWithItsKeyAndNoSecret(t *testing.T) {
 		"when_away":           {good + "redis: {when_away: hope}\n", `redis.when_away: "hope"`},
 		"level":               {good + "log: {level: loud}\n", "log.level"},
 		"both token and file": {strings.Replace(good, "token: admin", "token: admin, token_file: /dev/null", 1), "api.token: given both"},
+		"no rate":             {strings.Replace(good, "{url: \"https://central.example\"}", "{url: 'https://central.example', upload_rate: fast}", 1), `central.upload_rate: "fast"`},
+		"negative rate":       {strings.Replace(good, "{url: \"https://central.example\"}", "{url: 'https://central.example', upload_rate: -1}", 1), `central.upload_rate: "-1"`},
+		"tiny rate":           {strings.Replace(good, "{url: \"https://central.example\"}", "{url: 'https://central.example', download_rate: 5}", 1), `central.download_rate: "5" is less`},
+		"no window":           {good + "schedule: {quiet: ['22:00-06:00', '22-6']}\n", `schedule.quiet[1]: "22-6"`},
+		"no time of day":      {good + "schedule: {quiet: ['24:00-06:00']}\n", `schedule.quiet[0]: "24:00-06:00"`},
+		"empty window":        {good + "schedule: {quiet: ['06:00-06:00']}\n", `schedule.quiet[0]: "06:00-06:00"`},
 		"missing secret file": {strings.Replace(good, "token: admin", "token_file: /nonexistent/x", 1), "api.token_file"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,14 +17,14 @@ import (
 // reconcile.MaxExceptions, those first that were looked at longest ago.
 func (l *Log) Exceptions(ctx context.Context, store velox.StoreID) ([]reconcile.Exception, error) {
 	rows, err := l.db.Pool.Query(ctx,
-		`SELECT event_id, created_ms, kind FROM reconciled.exception WHERE store_id = $1 ORDER BY last_seen, event_id LIMIT $2`,
+		`SELECT event_id, created_ms, kind, reason, last_seen FROM reconciled.exception WHERE store_id = $1 ORDER BY last_seen, event_id LIMIT $2`,
 		store, reconcile.MaxExceptions)
 	if err != nil {
 		return nil, fmt.Errorf("read exceptions: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (reconcile.Exception, error) {
 		var e reconcile.Exception
-		return e, row.Scan(&e.Event, &e.At, &e.Kind)
+		return e, row.Scan(&e.Event, &e.At, &e.Kind, &e.Reason, &e.Met)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read exceptions: %w", err)
@@ -61,11 +61,12 @@ func (l *Log) Settle(ctx context.Context, grant lock.Grant, events []uuid.UUID) 
 	})
 }
 
-// Anchor is the last agreement with any installation.
+// Anchor is the last agreement, by the versions of the tree that was agreed on: clocks
+// may have been set since.
 func (l *Log) Anchor(ctx context.Context, store velox.StoreID) (anchor reconcile.Anchor, err error) {
 	var token []byte
 	err = l.db.Pool.QueryRow(ctx, `SELECT token, agreed_count, agreed_at FROM reconciled.peer
-		WHERE store_id = $1 AND token IS NOT NULL ORDER BY agreed_at DESC LIMIT 1`, store).Scan(&token, &anchor.Count, &anchor.At)
+		WHERE store_id = $1 AND token IS NOT NULL ORDER BY agreed_version DESC, agreed_at DESC LIMIT 1`, store).Scan(&token, &anchor.Count, &anchor.At)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return anchor, nil
 	}
@@ -98,11 +99,11 @@ func (l *Log) Agree(ctx context.Context, grant lock.Grant, agreed reconcile.Agre
 			return fmt.Errorf("mark proven leaves: %w", err)
 		}
 		_, err = tx.Exec(ctx, `
-			INSERT INTO reconciled.peer (store_id, installation_id, token, agreed_count, agreed_at)
-			VALUES ($1, $2, $3, $4, now())
+			INSERT INTO reconciled.peer (store_id, installation_id, token, agreed_count, agreed_version, agreed_at)
+			VALUES ($1, $2, $3, $4, $5, now())
 			ON CONFLICT (store_id, installation_id) DO UPDATE SET token = excluded.token,
-				agreed_count = excluded.agreed_count, agreed_at = excluded.agreed_at, last_seen = now()`,
-			grant.Store, agreed.Peer, agreed.Token[:], int64(agreed.Root.Count))
+				agreed_count = excluded.agreed_count, agreed_version = excluded.agreed_version, agreed_at = excluded.agreed_at, last_seen = now()`,
+			grant.Store, agreed.Peer, agreed.Token[:], int64(agreed.Root.Count), agreed.Pin)
 		if err != nil {
 			return fmt.Errorf("write anchor: %w", err)
 		}

@@ -29,11 +29,8 @@ func (l *Log) Standing(ctx context.Context, store velox.StoreID, installation uu
 	)
 	batch := &pgx.Batch{}
 	captured := false
-	batch.Queue(lookAtCapture).QueryRow(func(row pgx.Row) error {
-		var now, wrong string
-		var before *string
-		err := row.Scan(&now, &wrong, &before)
-		captured = now != "" && wrong == "" && before != nil && *before == now
+	batch.Queue(lookAtCapture).QueryRow(func(row pgx.Row) (err error) {
+		captured, err = isCaptured(row)
 		return err
 	})
 	batch.Queue(`
@@ -77,21 +74,31 @@ func tokenOrNull(t merkle.Token) []byte {
 	return t[:]
 }
 
-// Remember writes the memory of an installation down, with the highest numbers of
-// the slots that have changed since it last did.
-func (l *Log) Remember(ctx context.Context, store velox.StoreID, installation uuid.UUID, m reconcile.Memory) error {
+// installationsAtMost are remembered of a store, those that were seen last: whoever
+// has its token may claim any.
+const installationsAtMost = 16
+
+// Remember writes the memory of an installation down, unless it is another by now
+// than it was read, with the highest numbers of slots that have changed since it last
+// did.
+func (l *Log) Remember(ctx context.Context, store velox.StoreID, installation uuid.UUID, was, m reconcile.Memory) error {
 	err := l.db.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		var at *time.Time
 		if !m.At.IsZero() {
 			at = &m.At
 		}
 		_, err := tx.Exec(ctx, `
-			INSERT INTO reconciled.witness (store_id, installation_id, offered, confirmed, agreed_count, agreed_root, whole_root, agreed_at, list)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+			INSERT INTO reconciled.witness AS w (store_id, installation_id, offered, confirmed, agreed_count, agreed_root, whole_root, agreed_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 			ON CONFLICT (store_id, installation_id) DO UPDATE SET offered = excluded.offered, confirmed = excluded.confirmed,
 				agreed_count = excluded.agreed_count, agreed_root = excluded.agreed_root, whole_root = excluded.whole_root,
-				agreed_at = excluded.agreed_at, list = excluded.list, last_seen = now()`,
-			store, installation, tokenOrNull(m.Offered), tokenOrNull(m.Confirmed), int64(m.Agreed.Count), m.Agreed.Digest[:], m.Whole[:], at, tokenOrNull(m.List))
+				agreed_at = excluded.agreed_at, last_seen = now()
+			WHERE w.offered IS NOT DISTINCT FROM $9 AND w.confirmed IS NOT DISTINCT FROM $10`,
+			store, installation, tokenOrNull(m.Offered), tokenOrNull(m.Confirmed), int64(m.Agreed.Count), m.Agreed.Digest[:], m.Whole[:], at,
+			tokenOrNull(was.Offered), tokenOrNull(was.Confirmed))
+		if err == nil {
+			err = forgetOldest(ctx, tx, store)
+		}
 		if err != nil {
 			return err
 		}
@@ -103,10 +110,24 @@ func (l *Log) Remember(ctx context.Context, store velox.StoreID, installation uu
 	return nil
 }
 
+func forgetOldest(ctx context.Context, tx pgx.Tx, store velox.StoreID) error {
+	_, err := tx.Exec(ctx, `DELETE FROM reconciled.witness WHERE store_id = $1 AND installation_id IN (
+		SELECT installation_id FROM reconciled.witness WHERE store_id = $1 ORDER BY last_seen DESC, installation_id OFFSET $2)`, store, installationsAtMost)
+	if err != nil {
+		return fmt.Errorf("forget installations: %w", err)
+	}
+	return nil
+}
+
+// notedAtOnce bounds the slots that one call takes numbers from: the first time there
+// are as many as the log is long.
+const notedAtOnce = 256
+
 // noteHighest takes the highest seq of each device and the highest fiscal number of
 // each series from the slots that have changed since the last time.
 func noteHighest(ctx context.Context, tx pgx.Tx, store velox.StoreID) error {
-	rows, err := tx.Query(ctx, `DELETE FROM reconciled.worklist WHERE consumer = $2 AND store_id = $1 RETURNING slot`, store, anchorConsumer)
+	rows, err := tx.Query(ctx, `DELETE FROM reconciled.worklist WHERE consumer = $2 AND store_id = $1 AND slot IN (
+		SELECT slot FROM reconciled.worklist WHERE consumer = $2 AND store_id = $1 ORDER BY slot DESC LIMIT $3) RETURNING slot`, store, anchorConsumer, notedAtOnce)
 	if err != nil {
 		return fmt.Errorf("take changed slots: %w", err)
 	}
@@ -164,9 +185,15 @@ func (l *Log) Enlist(ctx context.Context, store velox.StoreID, installation uuid
 	for _, e := range list {
 		listed = append(append(listed, e.ID[:]...), e.Digest[:]...)
 	}
-	_, err := l.db.Pool.Exec(ctx, `INSERT INTO reconciled.witness (store_id, installation_id, list, listed) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (store_id, installation_id) DO UPDATE SET list = excluded.list, listed = excluded.listed, last_seen = now()`,
-		store, installation, tokenOrNull(token), listed)
+	err := l.db.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO reconciled.witness (store_id, installation_id, list, listed) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (store_id, installation_id) DO UPDATE SET list = excluded.list, listed = excluded.listed, last_seen = now()`,
+			store, installation, tokenOrNull(token), listed)
+		if err != nil {
+			return err
+		}
+		return forgetOldest(ctx, tx, store)
+	})
 	if err != nil {
 		return fmt.Errorf("keep list of exceptions: %w", err)
 	}

@@ -54,7 +54,7 @@ var lookAtCapture = `
 		UNION
 		SELECT c.oid, c.relkind FROM log JOIN pg_catalog.pg_inherits i ON i.inhparent = log.id JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid),
 	want (name, event, action) AS (VALUES
-		('reconciled_insert', 'INSERT', 'REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION reconciled.capture_insert()'),
+		('reconciled_insert', 'INSERT', 'FOR EACH ROW EXECUTE FUNCTION reconciled.capture_insert()'),
 		('reconciled_update', 'UPDATE', 'FOR EACH ROW WHEN ((` + captured("old") + ` *<> ` + captured("new") + `)) EXECUTE FUNCTION reconciled.capture_update()'),
 		('reconciled_delete', 'DELETE', 'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION reconciled.capture_delete()'),
 		('reconciled_truncate', 'TRUNCATE', 'FOR EACH STATEMENT EXECUTE FUNCTION reconciled.capture_truncate()'))
@@ -70,6 +70,18 @@ var lookAtCapture = `
 	ON t.tgenabled IN ('O', 'A') AND pg_get_triggerdef(t.oid) = format('CREATE TRIGGER %s AFTER %s ON %s %s', want.name, want.event,
 		(SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = log.id),
 		want.action)`
+
+// isCaptured reads a row of lookAtCapture: whether all is as it was when it was last
+// found whole.
+func isCaptured(row pgx.Row) (bool, error) {
+	var (
+		now, wrong  string
+		partitioned bool
+		before      *string
+	)
+	err := row.Scan(&now, &wrong, &partitioned, &before)
+	return now != "" && wrong == "" && !partitioned && before != nil && *before == now, err
+}
 
 // captureHolds fails with ErrCapture when a trigger is not as it must be. When all
 // are, but something about them is another than it was, changes may have gone past

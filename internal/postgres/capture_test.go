@@ -40,9 +40,9 @@ func TestABrokenCaptureIsNoticedByTheNextPin(t *testing.T) {
 		"all triggers are disabled": {`ALTER TABLE events DISABLE TRIGGER ALL`, `ALTER TABLE events ENABLE TRIGGER ALL`},
 		"a trigger fires for nothing": {
 			`DROP TRIGGER reconciled_insert ON events; CREATE TRIGGER reconciled_insert AFTER INSERT ON events
-				REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION reconciled.capture_insert()`,
+				FOR EACH ROW WHEN (false) EXECUTE FUNCTION reconciled.capture_insert()`,
 			`DROP TRIGGER reconciled_insert ON events; CREATE TRIGGER reconciled_insert AFTER INSERT ON events
-				REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION reconciled.capture_insert()`,
+				FOR EACH ROW EXECUTE FUNCTION reconciled.capture_insert()`,
 		},
 		"a trigger sees one column": {
 			`DROP TRIGGER reconciled_delete ON events; CREATE TRIGGER reconciled_delete AFTER UPDATE OF seq ON events
@@ -54,8 +54,8 @@ func TestABrokenCaptureIsNoticedByTheNextPin(t *testing.T) {
 		"the update trigger compares values, not bytes":   {remade("*<>", "<>"), remade("", "")},
 		"the update trigger sees only some of the rows":   {remade("WHEN (", "WHEN (old.seq > 5 AND "), remade("", "")},
 		"the update trigger comes before other triggers'": {remade("AFTER", "BEFORE"), remade("", "")},
-		"a table inherits from it": {`CREATE TABLE events_old () INHERITS (events)`, `DROP TABLE events_old`},
-		"there is no such table":   {`ALTER TABLE events RENAME TO events_2`, `ALTER TABLE events_2 RENAME TO events`},
+		"a table inherits from it":                        {`CREATE TABLE events_old () INHERITS (events)`, `DROP TABLE events_old`},
+		"there is no such table":                          {`ALTER TABLE events RENAME TO events_2`, `ALTER TABLE events_2 RENAME TO events`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			execSuper(t, s, `UPDATE reconciled.evidence SET cleared_at = now() WHERE cleared_at IS NULL`)

@@ -82,9 +82,8 @@ func (l *Log) Clear(ctx context.Context, grant lock.Grant, ids []int64, by, why 
 // Suspects are slots that were found to be other than their leaf, and whose events
 // have not been held against the other side's yet; at most limit.
 func (l *Log) Suspects(ctx context.Context, store velox.StoreID, limit int) ([]int64, error) {
-	rows, err := l.db.Pool.Query(ctx, `SELECT DISTINCT slot FROM reconciled.evidence e
-		WHERE store_id = $1 AND kind = 'slot' AND slot IS NOT NULL AND cleared_at IS NULL
-		  AND NOT EXISTS (SELECT FROM reconciled.evidence n WHERE n.store_id = $1 AND n.slot = e.slot AND n.kind IN ('vanished', 'differs'))
+	rows, err := l.db.Pool.Query(ctx, `SELECT DISTINCT slot FROM reconciled.evidence
+		WHERE store_id = $1 AND kind = 'slot' AND slot IS NOT NULL AND cleared_at IS NULL AND named_at IS NULL
 		ORDER BY slot LIMIT $2`, store, limit)
 	if err != nil {
 		return nil, fmt.Errorf("find suspect slots: %w", err)
@@ -123,6 +122,10 @@ func (l *Log) Name(ctx context.Context, grant lock.Grant, slot int64, there []me
 			if err != nil {
 				return fmt.Errorf("name event %x: %w", item.Key.ID, err)
 			}
+		}
+		_, err := tx.Exec(ctx, `UPDATE reconciled.evidence SET named_at = now() WHERE store_id = $1 AND kind = 'slot' AND slot = $2`, grant.Store, slot)
+		if err != nil {
+			return fmt.Errorf("note that slot %d is named: %w", slot, err)
 		}
 		return nil
 	})

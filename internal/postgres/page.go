@@ -83,7 +83,8 @@ func (p *pageReader) spans(ctx context.Context, spans []merkle.Span) (reconcile.
 			return reconcile.Page{}, err
 		}
 		if full {
-			p.page.More = true
+			last := reconcile.Key(&p.page.Events[len(p.page.Events)-1])
+			p.page.Next = &last
 			break
 		}
 	}
@@ -168,23 +169,26 @@ func (p *pageReader) take(rows pgx.Rows) (full bool, err error) {
 	return false, nil
 }
 
-// gone adds the purges that lie between the page's events. Where they are too many
-// for a page, it ends with them.
+// gone adds the purges in the spans, as far as the page goes. Where they are too many
+// for it, it ends with them.
 func (p *pageReader) gone(ctx context.Context, spans []merkle.Span) error {
-	if len(spans) == 0 {
-		return nil
+	n := len(spans)
+	fromAt, fromID, toAt, toID := make([]int64, n), make([]uuid.UUID, n), make([]int64, n), make([]uuid.UUID, n)
+	for i, s := range spans {
+		if p.after != nil && p.after.Compare(s.From) > 0 {
+			s.From = *p.after
+		}
+		if p.page.Next != nil && p.page.Next.Compare(s.To) < 0 {
+			s.To = *p.page.Next
+		}
+		fromAt[i], fromID[i], toAt[i], toID[i] = s.From.At, s.From.ID, s.To.At, s.To.ID
 	}
-	from, to := spans[0].From, spans[len(spans)-1].To
-	if p.after != nil && p.after.Compare(from) > 0 {
-		from = *p.after
-	}
-	if p.page.More {
-		to = reconcile.Key(&p.page.Events[len(p.page.Events)-1])
-	}
-	rows, err := p.log.db.Pool.Query(ctx, `SELECT d.event_id, d.created_ms FROM `+purgedTables+`
-		AND (d.created_ms, d.event_id) >= ($2, $3) AND (d.created_ms, d.event_id) <= ($4, $5)
-		AND d.deleted_at >= $7 ORDER BY d.created_ms, d.event_id LIMIT $6`,
-		p.store, from.At, uuid.UUID(from.ID), to.At, uuid.UUID(to.ID), pageEvents+1, p.receivedSince)
+	rows, err := p.log.db.Pool.Query(ctx, `SELECT g.event_id, g.created_ms
+		FROM unnest($2::bigint[], $3::uuid[], $4::bigint[], $5::uuid[]) AS span (from_at, from_id, to_at, to_id)
+		CROSS JOIN LATERAL (SELECT d.event_id, d.created_ms FROM `+purgedTables+`
+			AND (d.created_ms, d.event_id) >= (span.from_at, span.from_id) AND (d.created_ms, d.event_id) <= (span.to_at, span.to_id)
+			AND d.created_ms >= span.from_at AND d.created_ms <= span.to_at AND d.deleted_at >= $7) g
+		ORDER BY g.created_ms, g.event_id LIMIT $6`, p.store, fromAt, fromID, toAt, toID, pageEvents+1, p.receivedSince)
 	if err != nil {
 		return fmt.Errorf("read purges: %w", err)
 	}
@@ -192,15 +196,14 @@ func (p *pageReader) gone(ctx context.Context, spans []merkle.Span) error {
 	if err != nil {
 		return fmt.Errorf("read purges: %w", err)
 	}
-	want := merkle.Want{Spans: spans}
-	for i, k := range purged {
-		if i == pageEvents {
-			last := purged[i-1]
-			p.page.Events = slices.DeleteFunc(p.page.Events, func(e velox.Event) bool { return reconcile.Key(&e).Compare(last) > 0 })
-			p.page.More = true
-			break
-		}
-		if want.Covers(k) && (p.after == nil || k.Compare(*p.after) > 0) {
+	if len(purged) > pageEvents {
+		purged = purged[:pageEvents]
+		last := purged[pageEvents-1]
+		p.page.Events = slices.DeleteFunc(p.page.Events, func(e velox.Event) bool { return reconcile.Key(&e).Compare(last) > 0 })
+		p.page.Next = &last
+	}
+	for _, k := range purged {
+		if p.after == nil || k.Compare(*p.after) > 0 {
 			p.page.Gone = append(p.page.Gone, purgedHere(k))
 		}
 	}
@@ -221,16 +224,21 @@ func (p *pageReader) picks(ctx context.Context, want merkle.Want) (reconcile.Pag
 			spans = append(spans, span)
 		}
 	}
-	var keys []merkle.Key
+	var (
+		keys    []merkle.Key
+		scanned int
+	)
 	err := storeScanner{p.log.db, p.store}.Scan(ctx, spans, func(item merkle.Item) error {
-		switch {
-		case p.after != nil && item.Key.Compare(*p.after) <= 0, !want.Holds(item):
+		if p.after != nil && item.Key.Compare(*p.after) <= 0 {
 			return nil
-		case len(keys) == pageEvents:
-			p.page.More = true
+		}
+		if want.Holds(item) {
+			keys = append(keys, item.Key)
+		}
+		if scanned++; scanned == scannedAtMost || len(keys) == pageEvents {
+			p.page.Next = &item.Key
 			return errEnough
 		}
-		keys = append(keys, item.Key)
 		return nil
 	})
 	if err != nil && !errors.Is(err, errEnough) {
@@ -238,6 +246,9 @@ func (p *pageReader) picks(ctx context.Context, want merkle.Want) (reconcile.Pag
 	}
 	return p.page, p.byKey(ctx, keys)
 }
+
+// scannedAtMost bounds the items that one page looks at for those that are picked.
+const scannedAtMost = 1 << 16
 
 // errEnough ends a scan early.
 var errEnough = errors.New("enough")
@@ -257,16 +268,19 @@ func (p *pageReader) byKey(ctx context.Context, keys []merkle.Key) error {
 	if err != nil {
 		return err
 	}
+	if full {
+		last := reconcile.Key(&p.page.Events[len(p.page.Events)-1])
+		p.page.Next = &last
+	}
 	for _, k := range keys {
-		at, found := slices.BinarySearchFunc(p.page.Events, k, func(e velox.Event, k merkle.Key) int { return reconcile.Key(&e).Compare(k) })
-		if full && at == len(p.page.Events) {
+		if full && k.Compare(*p.page.Next) > 0 {
 			break
 		}
+		_, found := slices.BinarySearchFunc(p.page.Events, k, func(e velox.Event, k merkle.Key) int { return reconcile.Key(&e).Compare(k) })
 		if !found {
 			p.page.Gone = append(p.page.Gone, purgedHere(k))
 		}
 	}
-	p.page.More = p.page.More || full
 	return nil
 }
 

@@ -51,10 +51,11 @@ type Memory struct {
 type Archive interface {
 	Log
 	Standing(ctx context.Context, store velox.StoreID, installation uuid.UUID) (Standing, error)
-	// Remember writes the memory of an installation down. The highest numbers of its
-	// events are kept with it.
-	Remember(ctx context.Context, store velox.StoreID, installation uuid.UUID, memory Memory) error
-	// Listed is the list of exceptions that the memory names; Enlist keeps one.
+	// Remember writes the memory of an installation down, but for its list, unless it
+	// is another by now than it was read. The highest numbers of its events are kept
+	// with it.
+	Remember(ctx context.Context, store velox.StoreID, installation uuid.UUID, was, memory Memory) error
+	// Listed is the list of exceptions that was kept last; Enlist keeps one.
 	Listed(ctx context.Context, store velox.StoreID, installation uuid.UUID) ([]merkle.Exception, error)
 	Enlist(ctx context.Context, store velox.StoreID, installation uuid.UUID, list []merkle.Exception) error
 	// SlotItems are those of a slot, in key order.
@@ -77,10 +78,16 @@ func AnswerOpening(ctx context.Context, log Archive, from uuid.UUID, store velox
 		return merkle.Reply{Status: merkle.Unlisted, Count: standing.Root.Count, Root: merkle.ShortOf(standing.Root.Digest)}, nil
 	}
 	reply, err := a.answer(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrUnlisted): // another opening has sent another list meanwhile
+		return merkle.Reply{Status: merkle.Unlisted, Count: standing.Root.Count, Root: merkle.ShortOf(standing.Root.Digest)}, nil
+	case err != nil:
 		return merkle.Reply{}, err
+	case o.Dry:
+		return reply, nil
 	}
 	reply.Regress = a.regress()
+	reply.Changed = a.whole.Digest != standing.Whole
 	return reply, a.remember(ctx, reply.Status == merkle.Same)
 }
 
@@ -91,6 +98,7 @@ type answerer struct {
 	opening  merkle.Opening
 	standing Standing
 	whole    merkle.Summary // of the pinned tree, once there is one
+	listed   int            // exceptions that the opening leaves out
 }
 
 // enlist makes the list that the opening names known; false when it is not.
@@ -123,7 +131,7 @@ func (a *answerer) answer(ctx context.Context) (merkle.Reply, error) {
 	if err != nil {
 		return merkle.Reply{}, err
 	}
-	a.whole = view.whole
+	a.whole, a.listed = view.whole, view.listed
 	reply := merkle.Respond(view.Tree, o)
 	reply.Settled = settled
 	if reply.Status == merkle.Different && !o.Look && o.Anchor != (merkle.Token{}) && o.Anchor == st.Offered && a.whole.Digest == st.Whole {
@@ -134,10 +142,11 @@ func (a *answerer) answer(ctx context.Context) (merkle.Reply, error) {
 
 // regress is what is remembered, when the installation does not show that it
 // remembers the same: the last agreement, or the one before it when the reply may
-// have been lost.
+// have been lost. Then it still holds all that was in it.
 func (a *answerer) regress() *merkle.Regress {
 	st, shown := a.standing, a.opening.Anchor
-	if st.Offered == (merkle.Token{}) || shown == st.Offered || shown == st.Confirmed {
+	lost := shown == st.Confirmed && a.opening.Count+uint64(a.listed) >= st.Agreed.Count
+	if st.Offered == (merkle.Token{}) || shown == st.Offered || lost {
 		return nil
 	}
 	return &merkle.Regress{Count: st.Agreed.Count, Root: merkle.ShortOf(st.Agreed.Digest), At: st.At.UnixMilli()}
@@ -146,38 +155,26 @@ func (a *answerer) regress() *merkle.Regress {
 // remember writes down what has changed of what is known about the installation.
 func (a *answerer) remember(ctx context.Context, same bool) error {
 	memory := a.standing.Memory
-	if a.opening.Anchor == memory.Offered {
-		memory.Confirmed = memory.Offered
-	}
-	if same {
+	switch {
+	case same:
 		memory.Agreed = merkle.Summary{Count: a.opening.Count, Digest: a.opening.Root}
 		memory.Whole = a.whole.Digest
-		offered := merkle.AgreementToken(memory.Agreed, a.opening.Exceptions)
-		if offered != memory.Offered {
+		memory.Confirmed = a.opening.Anchor // and if that is an old one: from here on this is who is known
+		memory.Offered = merkle.AgreementToken(memory.Agreed, a.opening.Exceptions)
+		if memory.Offered != a.standing.Offered {
 			memory.At = time.Now()
 		}
-		memory.Offered = offered
-		if a.regress() != nil {
-			memory.Confirmed = merkle.Token{} // from here on, this is the installation that is known
-		}
+	case a.opening.Anchor == memory.Offered:
+		memory.Confirmed = memory.Offered
 	}
 	if memory == a.standing.Memory {
 		return nil
 	}
-	return a.log.Remember(ctx, a.store, a.from, memory)
+	return a.log.Remember(ctx, a.store, a.from, a.standing.Memory, memory)
 }
 
 // AnswerQuestions is the other side's half of a walk.
 func AnswerQuestions(ctx context.Context, log Archive, from uuid.UUID, store velox.StoreID, q merkle.Questions) (merkle.Answers, error) {
-	if q.Exceptions != (merkle.Token{}) {
-		standing, err := log.Standing(ctx, store, from)
-		if err != nil {
-			return merkle.Answers{}, err
-		}
-		if standing.List != q.Exceptions {
-			return merkle.Answers{}, ErrUnlisted
-		}
-	}
 	view, _, err := viewFor(ctx, log, from, store, q.Exceptions)
 	if err != nil {
 		return merkle.Answers{}, err
@@ -188,11 +185,13 @@ func AnswerQuestions(ctx context.Context, log Archive, from uuid.UUID, store vel
 // lookout is a pinned tree with the listed exceptions left out.
 type lookout struct {
 	merkle.View
-	whole merkle.Summary
+	whole  merkle.Summary
+	listed int
 }
 
 // viewFor pins the tree and leaves the installation's exceptions out of it. Those
-// that both sides hold the same way, or not at all, are settled.
+// that both sides hold the same way, or not at all, are settled. It fails with
+// ErrUnlisted when the list that is kept is not the one that is named.
 func viewFor(ctx context.Context, log Archive, from uuid.UUID, store velox.StoreID, exceptions merkle.Token) (v lookout, settled [][16]byte, err error) {
 	pin, err := log.Pin(ctx, store)
 	if err != nil {
@@ -203,9 +202,13 @@ func viewFor(ctx context.Context, log Archive, from uuid.UUID, store velox.Store
 		return v, nil, nil
 	}
 	list, err := log.Listed(ctx, store, from)
-	if err != nil {
+	switch {
+	case err != nil:
 		return v, nil, err
+	case merkle.ListToken(list) != exceptions:
+		return v, nil, ErrUnlisted
 	}
+	v.listed = len(list)
 	events := make([]uuid.UUID, len(list))
 	for i, e := range list {
 		events[i] = e.ID

@@ -94,7 +94,7 @@ func Diff(ctx context.Context, store DiffStore, peer DiffPeer, id velox.StoreID,
 	r := &round{store: store, peer: peer, grant: lock.Grant{Store: id}, opts: Options{Progress: progress}}
 	began := time.Now()
 	report := DiffReport{Exceptions: map[Status]int{}}
-	c, reply, _, err := r.compare(ctx, true, false)
+	c, reply, _, err := r.compare(ctx, looks{everywhere: true, only: true})
 	if err != nil {
 		return report, fmt.Errorf("open comparison: %w", err)
 	}

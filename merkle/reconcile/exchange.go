@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -25,10 +26,12 @@ func (r *round) exchange(ctx context.Context, c *comparison) error {
 		}
 		c.walk.Unmet(unmet)
 	}
-	if len(diff.Push) == 0 {
-		return nil
+	for want := range (merkle.Want{Spans: diff.Push}).Messages() {
+		if err := r.push(ctx, r.pageOf(want)); err != nil {
+			return err
+		}
 	}
-	return r.push(ctx, "push", r.pageOf(merkle.Want{Spans: diff.Push}))
+	return nil
 }
 
 // pageOf reads pages of what is wanted from this side's log.
@@ -85,8 +88,8 @@ func (p Page) keys() (keys []merkle.Key) {
 func (o Outcome) key() merkle.Key { return merkle.Key{At: int64(o.At), ID: o.Event} }
 
 // push sends pages of this side's log.
-func (r *round) push(ctx context.Context, stage string, read readPage) error {
-	err := r.pages(ctx, stage, read, r.report.Pushed, func(page Page) ([]Outcome, error) {
+func (r *round) push(ctx context.Context, read readPage) error {
+	err := r.pages(ctx, "push", read, r.report.Pushed, func(page Page) ([]Outcome, error) {
 		events := slices.DeleteFunc(page.Events, func(e velox.Event) bool { return r.known[e.ID] })
 		if len(events) == 0 {
 			return page.Gone, nil
@@ -104,19 +107,27 @@ func (r *round) push(ctx context.Context, stage string, read readPage) error {
 	return nil
 }
 
-// reoffered bounds how many exceptions are offered again at once.
-const reoffered = 100
+// Exceptions are offered again, so many at once, when the other side has changed, and
+// when they were last met so long ago.
+const (
+	reofferAfter = time.Hour
+	reoffered    = 100
+)
 
 // reoffer sends and fetches exceptions again, those first that were looked at
 // longest ago, and goes on while that brings anything. What made one may be gone:
 // the other side may have lost the event that took its request_id, or have learnt
-// to store what it refused. A conflict needs a person and is left alone.
-func (r *round) reoffer(ctx context.Context, from uuid.UUID) (brought bool, err error) {
-	exceptions, err := r.store.Exceptions(ctx, r.grant.Store)
-	if err != nil {
-		return false, err
+// to store what it refused. A conflict needs a person and is left alone. So is the
+// line in quiet hours, and a round that has given way: it did this before.
+func (r *round) reoffer(ctx context.Context, c *comparison) (brought bool, err error) {
+	if r.opts.Quiet > 0 || r.opts.Earlier != nil {
+		return false, nil
 	}
-	exceptions = slices.DeleteFunc(exceptions, func(e Exception) bool { return e.Kind == Conflict })
+	exceptions := slices.Clone(c.exceptions)
+	recently := time.Now().Add(-reofferAfter)
+	exceptions = slices.DeleteFunc(exceptions, func(e Exception) bool { return e.Kind == Conflict || !c.changed && e.Met.After(recently) })
+	known := r.known
+	defer func() { r.known = known }()
 	r.known = nil
 	for some := range slices.Chunk(exceptions, reoffered) {
 		keys := make([]merkle.Key, len(some))
@@ -129,10 +140,10 @@ func (r *round) reoffer(ctx context.Context, from uuid.UUID) (brought bool, err 
 			spans[i] = merkle.Span{From: k, To: k}
 		}
 		before := r.moved()
-		if _, err := r.pull(ctx, from, merkle.Want{Spans: spans}); err != nil {
+		if _, err := r.pull(ctx, c.from, merkle.Want{Spans: spans}); err != nil {
 			return brought, err
 		}
-		if err := r.push(ctx, "push", r.pageOf(merkle.Want{Spans: spans})); err != nil {
+		if err := r.push(ctx, r.pageOf(merkle.Want{Spans: spans})); err != nil {
 			return brought, err
 		}
 		if r.moved() == before {
@@ -196,20 +207,19 @@ var ErrQuiet = errors.New("quiet hours: more waits to be moved, `reconciled reco
 // a page that was cut: the next round finds what is missing.
 func (r *round) pages(ctx context.Context, stage string, read readPage, tally map[Status]int, write func(Page) ([]Outcome, error)) error {
 	var after *merkle.Key
-	for {
+	for empty := 0; ; {
 		page, err := read(ctx, r.grant.Store, after)
 		if err != nil {
 			return err
 		}
+		if after != nil && page.Next != nil && page.Next.Compare(*after) <= 0 {
+			return fmt.Errorf("%w: page does not go on", merkle.ErrHostile)
+		}
 		n := len(page.Events)
-		if n > 0 {
-			last := Key(&page.Events[n-1])
-			if after != nil && last.Compare(*after) <= 0 {
-				return fmt.Errorf("page does not go on: it ends at %s again", last.ID)
+		if n == 0 {
+			if empty++; empty > emptyAtMost {
+				return fmt.Errorf("%w: %d pages without an event", merkle.ErrHostile, empty)
 			}
-			after = &last
-		} else if page.More {
-			return fmt.Errorf("page is empty but promises more")
 		}
 		if r.opts.Quiet > 0 && sum(r.report.Pulled)+sum(r.report.Pushed)+uint64(n) > uint64(r.opts.Quiet) {
 			return ErrQuiet
@@ -226,11 +236,15 @@ func (r *round) pages(ctx context.Context, stage string, read readPage, tally ma
 		if r.stopped() && n > 0 {
 			return lock.ErrGaveWay
 		}
-		if !page.More {
+		if page.Next == nil {
 			return nil
 		}
+		after = page.Next
 	}
 }
+
+// emptyAtMost bounds the pages of one transfer that hold nothing but purges.
+const emptyAtMost = 1 << 12
 
 func (r *round) note(ctx context.Context, outcomes []Outcome, tally map[Status]int) error {
 	var excepted []Outcome
@@ -240,14 +254,18 @@ func (r *round) note(ctx context.Context, outcomes []Outcome, tally map[Status]i
 			continue
 		}
 		excepted = append(excepted, o)
-		if len(r.report.Noted) < notedAtMost && !slices.ContainsFunc(r.report.Noted, func(n Outcome) bool { return n.Event == o.Event }) {
-			r.report.Noted = append(r.report.Noted, o)
-		}
+		r.remark(o)
 	}
 	if len(excepted) == 0 {
 		return nil
 	}
 	return r.store.Except(ctx, r.grant, excepted)
+}
+
+func (r *round) remark(o Outcome) {
+	if len(r.report.Noted) < notedAtMost && !slices.ContainsFunc(r.report.Noted, func(n Outcome) bool { return n.Event == o.Event }) {
+		r.report.Noted = append(r.report.Noted, o)
+	}
 }
 
 func sum(tally map[Status]int) (n uint64) {

@@ -99,6 +99,10 @@ type Exception struct {
 	Event uuid.UUID    `json:"event_id"`
 	At    velox.Millis `json:"created_at"`
 	Kind  Status       `json:"kind"`
+
+	Reason string `json:"reason,omitempty"`
+	// Met is when an exchange last met it.
+	Met time.Time `json:"met"`
 }
 
 // Root is a root as people see it: how many events, and the beginning of their
@@ -150,14 +154,14 @@ type Pin struct {
 // ErrUnknownStore: the database has no such store, so no event can be its.
 var ErrUnknownStore = errors.New("store is not in the database")
 
-// Page is a part of what is wanted, in key order. While More is true the next page
-// goes on behind its last event.
+// Page is a part of what is wanted, in key order. While there is more, the next page
+// goes on behind Next.
 type Page struct {
 	Events []velox.Event
 	// Gone are events that are wanted and were purged here on purpose: their items
 	// are in the tree, their contents are not to be had.
 	Gone []Outcome
-	More bool
+	Next *merkle.Key
 }
 
 // Agreement is what an equal comparison proved.
@@ -202,8 +206,7 @@ type Store interface {
 	// Except lists events as exceptions; Settle takes them off the list.
 	Except(ctx context.Context, grant lock.Grant, outcomes []Outcome) error
 	Settle(ctx context.Context, grant lock.Grant, events []uuid.UUID) error
-	// Anchor is the last agreement with any installation, zero when there is none;
-	// Agree writes one down.
+	// Anchor is the last agreement, zero when there is none; Agree writes one down.
 	Anchor(ctx context.Context, store velox.StoreID) (Anchor, error)
 	Agree(ctx context.Context, grant lock.Grant, agreement Agreement) error
 	// Suspects are at most limit slots whose events were changed past the triggers and

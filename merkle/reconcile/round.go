@@ -56,7 +56,7 @@ type Report struct {
 	Pulled     map[Status]int `json:"pulled,omitempty"`
 	Pushed     map[Status]int `json:"pushed,omitempty"`
 	Exceptions map[Status]int `json:"exceptions,omitempty"`
-	// Noted are the first outcomes that need a person, at most 20.
+	// Noted are the first events that need a person, at most 20.
 	Noted []Outcome `json:"noted,omitempty"`
 	// WentBack is set when one side has gone back in time since they last agreed.
 	WentBack *Regress      `json:"went_back,omitempty"`
@@ -109,7 +109,7 @@ func (r *round) run(ctx context.Context) error {
 		}
 		if !offered {
 			offered = true
-			brought, err := r.reoffer(ctx, c.from)
+			brought, err := r.reoffer(ctx, c)
 			if err != nil {
 				return fmt.Errorf("offer exceptions again: %w", err)
 			}
@@ -167,14 +167,15 @@ type comparison struct {
 	exceptions []Exception
 	list       merkle.Token // of them
 	status     merkle.Status
+	changed    bool // the other side, since the last agreement
 	same       bool
 }
 
 // open pins the tree and compares roots, the exceptions left out. Those that are
 // none any more are taken off the list, and it is opened again.
 func (r *round) open(ctx context.Context, plain bool) (*comparison, error) {
-	for {
-		c, reply, anchor, err := r.compare(ctx, r.look, plain)
+	for changed := false; ; {
+		c, reply, anchor, err := r.compare(ctx, looks{everywhere: r.look, plainly: plain})
 		if err != nil {
 			return nil, err
 		}
@@ -185,6 +186,7 @@ func (r *round) open(ctx context.Context, plain bool) (*comparison, error) {
 				return nil, err
 			}
 		}
+		changed = changed || reply.Changed // it is told once
 		settled, err := r.settle(ctx, c.exceptions, reply.Settled)
 		if err != nil {
 			return nil, err
@@ -195,7 +197,7 @@ func (r *round) open(ctx context.Context, plain bool) (*comparison, error) {
 		if c.same, err = c.walk.Hear(ctx, reply); err != nil {
 			return nil, err
 		}
-		c.status = reply.Status
+		c.status, c.changed = reply.Status, changed
 		r.report.Here, r.report.There = RootOf(c.pin.Tree), Root{reply.Count, reply.Root}
 		if c.same {
 			r.report.There = RootOf(c.view.Tree)
@@ -205,23 +207,32 @@ func (r *round) open(ctx context.Context, plain bool) (*comparison, error) {
 	}
 }
 
+// looks is how a comparison is to look.
+type looks struct {
+	everywhere bool // not only at what came since the agreement
+	plainly    bool // without a sketch
+	only       bool // a dry run: nothing is to be remembered of it
+}
+
 // compare pins the tree, opens a comparison, and sends the list of exceptions when
 // the other side does not know it.
-func (r *round) compare(ctx context.Context, look, plain bool) (c *comparison, reply merkle.Reply, anchor Anchor, err error) {
+func (r *round) compare(ctx context.Context, how looks) (c *comparison, reply merkle.Reply, anchor Anchor, err error) {
 	r.progress("compare", uint64(r.report.Messages), 0)
 	c, here, err := r.begin(ctx)
 	if err != nil {
 		return nil, reply, anchor, err
 	}
-	if anchor, err = r.store.Anchor(ctx, r.grant.Store); err != nil {
-		return nil, reply, anchor, err
+	if !how.only {
+		if anchor, err = r.store.Anchor(ctx, r.grant.Store); err != nil {
+			return nil, reply, anchor, err
+		}
 	}
 	list := listOf(c.exceptions, here)
 	c.list = merkle.ListToken(list)
 	opening := c.walk.Opening()
-	opening.Plain, opening.Exceptions, opening.Anchor = plain, c.list, anchor.Token
+	opening.Plain, opening.Dry, opening.Exceptions, opening.Anchor = how.plainly, how.only, c.list, anchor.Token
 	// Only what came since the agreement can be known without a look.
-	opening.Look = look || opening.Count <= anchor.Count
+	opening.Look = how.everywhere || opening.Count <= anchor.Count
 	reply, err = r.send(ctx, c, opening)
 	if err == nil && reply.Status == merkle.Unlisted {
 		opening.Listed = list
@@ -291,7 +302,7 @@ func (r *round) settle(ctx context.Context, asked []Exception, settled [][16]byt
 func (r *round) converse(ctx context.Context, c *comparison) error {
 	if c.status == merkle.Anchored {
 		r.look = true // if this does not bring agreement, everything is looked at
-		return r.push(ctx, "push", r.store.Fresh)
+		return r.push(ctx, r.store.Fresh)
 	}
 	for {
 		if err := r.exchange(ctx, c); err != nil {
@@ -331,6 +342,9 @@ func (r *round) agree(ctx context.Context, c *comparison) error {
 	clear(r.report.Exceptions)
 	for _, e := range c.exceptions {
 		r.report.Exceptions[e.Kind]++
+		if !e.Kind.Explained() {
+			r.remark(Outcome{Event: e.Event, At: e.At, Status: e.Kind, Reason: e.Reason})
+		}
 	}
 	err := r.store.Agree(ctx, r.grant, Agreement{
 		Peer: c.from, Token: merkle.AgreementToken(root, c.list), Root: root, Pin: c.pin.Version, Exceptions: c.exceptions,

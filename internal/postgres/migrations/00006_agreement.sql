@@ -4,7 +4,8 @@
 ALTER TABLE reconciled.peer
     DROP COLUMN anchor_here, DROP COLUMN anchor_there, DROP COLUMN anchor_exceptions, DROP COLUMN anchor_version,
     DROP COLUMN highest_seq,
-    ADD COLUMN token bytea; -- merkle.AgreementToken
+    ADD COLUMN token bytea, -- merkle.AgreementToken
+    ADD COLUMN agreed_version bigint NOT NULL DEFAULT 0; -- of this side's root
 
 -- Central's side: what it remembers of each installation that has compared with
 -- it. A database that was restored, or copied, does not remember the same.
@@ -39,7 +40,12 @@ ALTER TABLE reconciled.evidence ADD CONSTRAINT evidence_kind_check CHECK (kind I
     'changed', 'deleted', 'truncated', 'self_check', 'slot', 'vanished', 'differs', 'capture',
     'went_back')); -- one of two sides does not remember their last agreement
 
+-- When a slot's events were held against the other side's.
+ALTER TABLE reconciled.evidence ADD COLUMN named_at timestamptz;
+
 GRANT SELECT, INSERT, UPDATE ON reconciled.witness, reconciled.highest TO reconciled_runtime;
+GRANT DELETE ON reconciled.witness TO reconciled_runtime;
+GRANT UPDATE (named_at) ON reconciled.evidence TO reconciled_runtime;
 
 -- +goose Down
 SELECT 1 / 0 AS "the schema holds evidence; take it down by hand";
