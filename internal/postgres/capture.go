@@ -34,20 +34,20 @@ func (db *DB) whileCaptured(ctx context.Context, work func(ctx context.Context, 
 	return err
 }
 
-// captured is the type of all that a change of an event shows in (00005_evidence.sql),
-// as Postgres prints a value of it.
-func captured(row string) string {
-	columns := []string{
+// content are the columns that a change of an event shows in (00005_evidence.sql),
+// each behind a prefix.
+func content(prefix string) string {
+	return prefix + strings.Join([]string{
 		"event_id", "store_id", "device_id", "seq", "type", "version", "created_at",
 		"payload", "delta_payload", "conflict_status", "full_payload_hash",
-	}
-	return "ROW(" + row + "." + strings.Join(columns, ", "+row+".") + ")::reconciled.content"
+	}, ", "+prefix)
 }
 
 // lookAtCapture compares the triggers with the statements that make them, as the
 // server prints those, on the log and on every table that inherits from it. The
 // fingerprint holds each catalog row's xmin, so that a trigger that was disabled and
-// enabled again shows too.
+// enabled again shows too. A trigger that changes rows on their way could change
+// columns that the statement does not name, and the update trigger not be called.
 var lookAtCapture = `
 	WITH RECURSIVE log (id, kind) AS (
 		SELECT c.oid, c.relkind FROM pg_catalog.pg_class c WHERE c.oid = to_regclass('public.events')
@@ -55,7 +55,8 @@ var lookAtCapture = `
 		SELECT c.oid, c.relkind FROM log JOIN pg_catalog.pg_inherits i ON i.inhparent = log.id JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid),
 	want (name, event, action) AS (VALUES
 		('reconciled_insert', 'INSERT', 'FOR EACH ROW EXECUTE FUNCTION reconciled.capture_insert()'),
-		('reconciled_update', 'UPDATE', 'FOR EACH ROW WHEN ((` + captured("old") + ` *<> ` + captured("new") + `)) EXECUTE FUNCTION reconciled.capture_update()'),
+		('reconciled_update', 'UPDATE OF ` + content("") + `', 'FOR EACH ROW WHEN ((ROW(` + content("old.") + `)::reconciled.content *<> ROW(` +
+	content("new.") + `)::reconciled.content)) EXECUTE FUNCTION reconciled.capture_update()'),
 		('reconciled_delete', 'DELETE', 'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION reconciled.capture_delete()'),
 		('reconciled_truncate', 'TRUNCATE', 'FOR EACH STATEMENT EXECUTE FUNCTION reconciled.capture_truncate()'))
 	SELECT coalesce(string_agg(format('%s %s %s %s %s', log.id, log.kind, t.oid, t.xmin,
@@ -63,6 +64,8 @@ var lookAtCapture = `
 		coalesce(string_agg(want.name || CASE log.id WHEN to_regclass('public.events') THEN '' ELSE ' on ' || log.id::regclass END, ', '
 			ORDER BY log.id, want.name) FILTER (WHERE t.oid IS NULL), ''),
 		coalesce(bool_or(log.kind = 'p'), false),
+		(SELECT coalesce(string_agg(t.tgname, ', '), '') FROM log JOIN pg_catalog.pg_trigger t ON t.tgrelid = log.id
+			WHERE t.tgtype & 19 = 19 AND t.tgenabled IN ('O', 'A')), -- of the row, before it is written, on update
 		(SELECT fingerprint FROM reconciled.capture)
 	FROM log CROSS JOIN want
 	LEFT JOIN LATERAL ( -- OFFSET 0 keeps the plan to the index of trigger names
@@ -75,11 +78,11 @@ var lookAtCapture = `
 // found whole.
 func isCaptured(row pgx.Row) (bool, error) {
 	var (
-		now, wrong  string
-		partitioned bool
-		before      *string
+		now, wrong, meddling string
+		partitioned          bool
+		before               *string
 	)
-	err := row.Scan(&now, &wrong, &partitioned, &before)
+	err := row.Scan(&now, &wrong, &partitioned, &meddling, &before)
 	return now != "" && wrong == "" && !partitioned && before != nil && *before == now, err
 }
 
@@ -88,11 +91,11 @@ func isCaptured(row pgx.Row) (bool, error) {
 // them: every tree is computed anew.
 func captureHolds(ctx context.Context, tx pgx.Tx) error {
 	var (
-		now, wrong  string
-		partitioned bool
-		before      *string
+		now, wrong, meddling string
+		partitioned          bool
+		before               *string
 	)
-	if err := tx.QueryRow(ctx, lookAtCapture).Scan(&now, &wrong, &partitioned, &before); err != nil {
+	if err := tx.QueryRow(ctx, lookAtCapture).Scan(&now, &wrong, &partitioned, &meddling, &before); err != nil {
 		return fmt.Errorf("look at triggers: %w", err)
 	}
 	switch {
@@ -103,6 +106,8 @@ func captureHolds(ctx context.Context, tx pgx.Tx) error {
 	case wrong != "":
 		return fmt.Errorf("%w: triggers on public.events are missing, disabled or others: %s; ALTER TABLE public.events ENABLE TRIGGER enables one",
 			ErrCapture, wrong)
+	case meddling != "":
+		return fmt.Errorf("%w: triggers on public.events that may change rows unseen: %s", ErrCapture, meddling)
 	case before == nil:
 		_, err := tx.Exec(ctx, `INSERT INTO reconciled.capture (fingerprint) VALUES ($1) ON CONFLICT DO NOTHING`, now)
 		if err != nil {
