@@ -54,7 +54,7 @@ var rooms = map[string][]string{
 	"internal/stage": {
 		"internal/testkit", "internal/velox/veloxdb", "internal/postgres", "deploy", "internal/health", "internal/httpapi",
 	},
-	"internal/demo": {"internal/stage", "internal/fleet", "internal/httpapi", "healer", "merkle/reconcile"},
+	"internal/demo":  {"internal/stage", "internal/fleet", "internal/httpapi", "healer", "merkle/reconcile"},
 	"internal/bench": {"merkle", "merkle/reconcile", "lock", "internal/velox", "internal/central", "internal/postgres", "internal/stage", "internal/testkit"},
 	"internal/postgres/postgrestest": {
 		"internal/postgres", "internal/stage", "internal/testkit", "lock", "internal/velox", "internal/velox/veloxdb",

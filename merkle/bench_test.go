@@ -71,10 +71,15 @@ func BenchmarkCompare(b *testing.B) {
 			oneSided bool
 		}{
 			{"identical", 0, 0, false},
-			{"random1", 0, 1, false}, {"random100", 0, 100, false}, {"random1000", 0, 1000, false}, {"random10k", 0, 10_000, false},
-			{"random100-onesided", 0, 100, true}, {"random10k-onesided", 0, 10_000, true},
+			{"random1", 0, 1, false},
+			{"random100", 0, 100, false},
+			{"random1000", 0, 1000, false},
+			{"random10k", 0, 10_000, false},
+			{"random100-onesided", 0, 100, true},
+			{"random10k-onesided", 0, 10_000, true},
 			{"recent100", last - 200, 100, false},
-			{"outage10k", last - 10_000, 10_000, true}, {"outage100", last - 100, 100, true},
+			{"outage10k", last - 10_000, 10_000, true},
+			{"outage100", last - 100, 100, true},
 		}
 		for _, c := range cases {
 			b.Run(fmt.Sprintf("%s@%d", c.name, n), func(b *testing.B) {

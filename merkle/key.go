@@ -137,11 +137,5 @@ func (r Range) nibble(i uint8) byte {
 	return b & 0x0f
 }
 
-// contains reports whether other is r or a part of it.
-func (r Range) contains(other Range) bool {
-	span := r.Span()
-	return other.Nibbles >= r.Nibbles && span.Holds(keyOf(other.Prefix))
-}
-
 // String is the prefix in hex.
 func (r Range) String() string { return fmt.Sprintf("%x", r.Prefix)[:r.Nibbles] + "*" }

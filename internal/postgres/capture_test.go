@@ -61,8 +61,8 @@ func TestABrokenCaptureIsNoticedByTheNextPin(t *testing.T) {
 				UPDATE events SET projection_status = 'failed'`,
 			`DROP TRIGGER meddle ON events`,
 		},
-		"a table inherits from it":                        {`CREATE TABLE events_old () INHERITS (events)`, `DROP TABLE events_old`},
-		"there is no such table":                          {`ALTER TABLE events RENAME TO events_2`, `ALTER TABLE events_2 RENAME TO events`},
+		"a table inherits from it": {`CREATE TABLE events_old () INHERITS (events)`, `DROP TABLE events_old`},
+		"there is no such table":   {`ALTER TABLE events RENAME TO events_2`, `ALTER TABLE events_2 RENAME TO events`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			execSuper(t, s, `UPDATE reconciled.evidence SET cleared_at = now() WHERE cleared_at IS NULL`)
