@@ -138,18 +138,36 @@ func (c *chain) start(nodes ...*stage.Node) {
 // wants it to succeed.
 func (c *chain) must(node *stage.Node, task string, full bool) httpapi.Run {
 	c.Helper()
+	return whenFree(c, node, task, func(ctx context.Context) (httpapi.Run, error) {
+		run, err := node.Await(ctx, task, full, nil)
+		if err == nil && run.State != "succeeded" {
+			err = fmt.Errorf("it %s: %s", run.State, run.Error)
+		}
+		return run, err
+	})
+}
+
+// begin starts a task as soon as the daemon's own duties let it.
+func (c *chain) begin(node *stage.Node, task string) uuid.UUID {
+	c.Helper()
+	return whenFree(c, node, task, func(ctx context.Context) (uuid.UUID, error) { return node.Begin(ctx, task, false) })
+}
+
+// whenFree tries again while the daemon works on something else.
+func whenFree[T any](c *chain, node *stage.Node, task string, try func(context.Context) (T, error)) T {
+	c.Helper()
 	ctx, cancel := context.WithTimeout(c.Context(), 5*time.Minute)
 	defer cancel()
 	for {
-		run, err := node.Await(ctx, task, full, nil)
+		result, err := try(ctx)
 		if status := new(stage.StatusError); errors.As(err, &status) && status.Status == http.StatusConflict && ctx.Err() == nil {
 			<-time.After(100 * time.Millisecond) // less than its Retry-After: a test is impatient
 			continue
 		}
-		if err != nil || run.State != "succeeded" {
-			c.Fatalf("%s at %s: %+v, %v\n%s", task, node.Name, run, err, node.Output())
+		if err != nil {
+			c.Fatalf("%s at %s: %v\n%s", task, node.Name, err, node.Output())
 		}
-		return run
+		return result
 	}
 }
 

@@ -34,11 +34,8 @@ func TestI7OfTwoDaemonsOneWorksAndTheOtherSaysLockHeld(t *testing.T) {
 	c.start(c.Central, c.Store)
 	second := c.second()
 	c.Line.SetLatency(300 * time.Millisecond)
-	run, err := c.Store.Begin(t.Context(), "auto-reconcile", false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = second.Begin(t.Context(), "auto-reconcile", false)
+	run := c.begin(c.Store, "auto-reconcile")
+	_, err := second.Begin(t.Context(), "auto-reconcile", false)
 	status := new(stage.StatusError)
 	if !errors.As(err, &status) || status.Status != 409 {
 		t.Fatalf("%v, want 409", err)

@@ -18,9 +18,7 @@ func TestSIGTERMEndsThePageAndReleasesTheLock(t *testing.T) {
 	c := newChain(t, stage.Options{}, 4000, fleet.Outage(fleet.Central, 3000))
 	c.start(c.Central, c.Store)
 	c.Line.SetLatency(200 * time.Millisecond)
-	if _, err := c.Store.Begin(t.Context(), "auto-reconcile", false); err != nil {
-		t.Fatal(err)
-	}
+	c.begin(c.Store, "auto-reconcile")
 	received := func() int { return c.number(c.Central.Owner, `SELECT count(*) FROM events`) }
 	before := received()
 	testkit.Eventually(t, time.Minute, "pages arrive at central", func() bool { return received() > before })
