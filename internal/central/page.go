@@ -47,7 +47,8 @@ const (
 
 // writePage writes a page as zstd NDJSON.
 func writePage(w io.Writer, page reconcile.Page) error {
-	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+	// A page is a megabyte or so: a larger window takes memory and finds nothing more.
+	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return fmt.Errorf("open compressor: %w", err)
 	}
@@ -90,7 +91,7 @@ func encodePage(page reconcile.Page) ([]byte, error) {
 // readPage reads what writePage wrote. Its memory is bounded whatever comes: by
 // maxPage after decompression, by the decoder's window before.
 func readPage(r io.Reader) (page reconcile.Page, err error) {
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxPage), zstd.WithDecoderMaxWindow(8<<20))
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxPage), zstd.WithDecoderMaxWindow(8<<20))
 	if err != nil {
 		return page, fmt.Errorf("open page: %w", err)
 	}

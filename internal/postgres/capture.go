@@ -46,8 +46,7 @@ func content(prefix string) string {
 // lookAtCapture compares the triggers with the statements that make them, as the
 // server prints those, on the log and on every table that inherits from it. The
 // fingerprint holds each catalog row's xmin, so that a trigger that was disabled and
-// enabled again shows too. A trigger that changes rows on their way could change
-// columns that the statement does not name, and the update trigger not be called.
+// enabled again shows too.
 var lookAtCapture = `
 	WITH RECURSIVE log (id, kind) AS (
 		SELECT c.oid, c.relkind FROM pg_catalog.pg_class c WHERE c.oid = to_regclass('public.events')
@@ -64,8 +63,6 @@ var lookAtCapture = `
 		coalesce(string_agg(want.name || CASE log.id WHEN to_regclass('public.events') THEN '' ELSE ' on ' || log.id::regclass END, ', '
 			ORDER BY log.id, want.name) FILTER (WHERE t.oid IS NULL), ''),
 		coalesce(bool_or(log.kind = 'p'), false),
-		(SELECT coalesce(string_agg(t.tgname, ', '), '') FROM log JOIN pg_catalog.pg_trigger t ON t.tgrelid = log.id
-			WHERE t.tgtype & 19 = 19 AND t.tgenabled IN ('O', 'A')), -- of the row, before it is written, on update
 		(SELECT fingerprint FROM reconciled.capture)
 	FROM log CROSS JOIN want
 	LEFT JOIN LATERAL ( -- OFFSET 0 keeps the plan to the index of trigger names
@@ -78,11 +75,11 @@ var lookAtCapture = `
 // found whole.
 func isCaptured(row pgx.Row) (bool, error) {
 	var (
-		now, wrong, meddling string
-		partitioned          bool
-		before               *string
+		now, wrong  string
+		partitioned bool
+		before      *string
 	)
-	err := row.Scan(&now, &wrong, &partitioned, &meddling, &before)
+	err := row.Scan(&now, &wrong, &partitioned, &before)
 	return now != "" && wrong == "" && !partitioned && before != nil && *before == now, err
 }
 
@@ -91,11 +88,11 @@ func isCaptured(row pgx.Row) (bool, error) {
 // them: every tree is computed anew.
 func captureHolds(ctx context.Context, tx pgx.Tx) error {
 	var (
-		now, wrong, meddling string
-		partitioned          bool
-		before               *string
+		now, wrong  string
+		partitioned bool
+		before      *string
 	)
-	if err := tx.QueryRow(ctx, lookAtCapture).Scan(&now, &wrong, &partitioned, &meddling, &before); err != nil {
+	if err := tx.QueryRow(ctx, lookAtCapture).Scan(&now, &wrong, &partitioned, &before); err != nil {
 		return fmt.Errorf("look at triggers: %w", err)
 	}
 	switch {
@@ -106,8 +103,6 @@ func captureHolds(ctx context.Context, tx pgx.Tx) error {
 	case wrong != "":
 		return fmt.Errorf("%w: triggers on public.events are missing, disabled or others: %s; ALTER TABLE public.events ENABLE TRIGGER enables one",
 			ErrCapture, wrong)
-	case meddling != "":
-		return fmt.Errorf("%w: triggers on public.events that may change rows unseen: %s", ErrCapture, meddling)
 	case before == nil:
 		_, err := tx.Exec(ctx, `INSERT INTO reconciled.capture (fingerprint) VALUES ($1) ON CONFLICT DO NOTHING`, now)
 		if err != nil {

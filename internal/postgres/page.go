@@ -77,8 +77,14 @@ func (p *pageReader) spans(ctx context.Context, spans []merkle.Span) (reconcile.
 			left = append(left, span)
 		}
 	}
-	for _, span := range left {
-		full, err := p.span(ctx, span)
+	for rest := left; len(rest) > 0; {
+		n := singles(rest)
+		read := func() (bool, error) { return p.keys(ctx, rest[:n]) }
+		if n == 0 {
+			n, read = 1, func() (bool, error) { return p.span(ctx, rest[0]) }
+		}
+		full, err := read()
+		rest = rest[n:]
 		if err != nil {
 			return reconcile.Page{}, err
 		}
@@ -89,6 +95,30 @@ func (p *pageReader) spans(ctx context.Context, spans []merkle.Span) (reconcile.
 		}
 	}
 	return p.page, p.gone(ctx, left)
+}
+
+// singles is how many spans at the beginning hold one key, as far as a page takes them.
+func singles(spans []merkle.Span) (n int) {
+	for n < min(len(spans), pageEvents+1) && spans[n].From == spans[n].To {
+		n++
+	}
+	return n
+}
+
+// keys reads spans of one key each together.
+func (p *pageReader) keys(ctx context.Context, spans []merkle.Span) (full bool, err error) {
+	at, ids := make([]int64, len(spans)), make([]uuid.UUID, len(spans))
+	for i, s := range spans {
+		at[i], ids[i] = s.From.At, s.From.ID
+	}
+	rows, err := p.log.db.Pool.Query(ctx, `SELECT `+eventColumns+` FROM unnest($2::bigint[], $3::uuid[]) AS key (at, id)
+		JOIN `+eventTables+` ON e.event_id = key.id
+		WHERE e.store_id = $1 AND reconciled.ms(e.created_at) = key.at AND e.received_at >= $4
+		ORDER BY reconciled.ms(e.created_at), e.event_id`, p.store, at, ids, p.receivedSince)
+	if err != nil {
+		return false, fmt.Errorf("read page: %w", err)
+	}
+	return p.take(rows)
 }
 
 // span goes through a span in pieces that an index can bound: the key's order has
@@ -290,11 +320,14 @@ type storeScanner struct {
 	store velox.StoreID
 }
 
+// slotsScanned bounds the slots of one query: a scan may end early.
+const slotsScanned = 256
+
 // Scan reads whole slots together, and other spans one by one.
 func (s storeScanner) Scan(ctx context.Context, spans []merkle.Span, yield func(merkle.Item) error) error {
 	for len(spans) > 0 {
 		var slots []int64
-		for len(spans) > 0 && spans[0] == merkle.SlotRange(spans[0].From.Slot()).Span() {
+		for len(spans) > 0 && len(slots) < slotsScanned && spans[0] == merkle.SlotRange(spans[0].From.Slot()).Span() {
 			slots = append(slots, spans[0].From.Slot())
 			spans = spans[1:]
 		}

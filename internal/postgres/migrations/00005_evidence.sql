@@ -108,8 +108,9 @@ END $$;
 -- A till writes one event at a time: a trigger of the row costs it less than one of
 -- the statement. Nearly every update is the backend's of an event's status: even
 -- to look at the content of those would cost as much as the insert's trigger, so
--- the column list keeps it away from them. CREATE TRIGGER waits for every open writer of the log, and all new ones
--- wait behind it: better to give up and be run again than to stop the shop.
+-- the column list keeps it away from them. CREATE TRIGGER waits for every open
+-- writer of the log, and all new ones wait behind it: better to give up and be run
+-- again than to stop the shop.
 SET LOCAL lock_timeout = '10s';
 CREATE OR REPLACE TRIGGER reconciled_insert AFTER INSERT ON public.events
     FOR EACH ROW EXECUTE FUNCTION reconciled.capture_insert();
