@@ -55,8 +55,8 @@ func TestABrokenCaptureIsNoticedByTheNextPin(t *testing.T) {
 		"the update trigger sees only some of the rows":   {remade("WHEN (", "WHEN (old.seq > 5 AND "), remade("", "")},
 		"the update trigger is not called for a column":   {remade("created_at, payload", "created_at"), remade("", "")},
 		"the update trigger comes before other triggers'": {remade("AFTER", "BEFORE"), remade("", "")},
-		"a table inherits from it": {`CREATE TABLE events_old () INHERITS (events)`, `DROP TABLE events_old`},
-		"there is no such table":   {`ALTER TABLE events RENAME TO events_2`, `ALTER TABLE events_2 RENAME TO events`},
+		"a table inherits from it":                        {`CREATE TABLE events_old () INHERITS (events)`, `DROP TABLE events_old`},
+		"there is no such table":                          {`ALTER TABLE events RENAME TO events_2`, `ALTER TABLE events_2 RENAME TO events`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			execSuper(t, s, `UPDATE reconciled.evidence SET cleared_at = now() WHERE cleared_at IS NULL`)
