@@ -50,19 +50,11 @@ type releasedList struct {
 
 // Run works on the database itself, beside the daemon: at a store or at central.
 func (k restoreCommand) Run(d *deps) error {
-	c, err := d.load(config.Local)
-	if err != nil {
-		return err
-	}
-	store, err := k.storeID(c)
-	if err != nil {
-		return err
-	}
 	events, err := k.events()
 	if err != nil {
 		return err
 	}
-	s, err := openSite(d.ctx, c)
+	s, store, err := k.open(d, config.Local)
 	if err != nil {
 		return err
 	}

@@ -45,14 +45,6 @@ type clearedList struct {
 
 // Run works on the database itself, beside the daemon: at a store or at central.
 func (k evidenceCommand) Run(d *deps) error {
-	c, err := d.load(config.Local)
-	if err != nil {
-		return err
-	}
-	store, err := k.storeID(c)
-	if err != nil {
-		return err
-	}
 	clearing := len(k.Clear) > 0 || k.ClearAll
 	switch {
 	case k.ClearAll && len(k.Clear) > 0:
@@ -60,7 +52,7 @@ func (k evidenceCommand) Run(d *deps) error {
 	case clearing && k.Why == "":
 		return errors.New("--why is needed: what was found out goes into the audit")
 	}
-	s, err := openSite(d.ctx, c)
+	s, store, err := k.open(d, config.Local)
 	if err != nil {
 		return err
 	}

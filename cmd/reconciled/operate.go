@@ -153,3 +153,25 @@ func printJSON(w io.Writer, v any) error {
 	}
 	return nil
 }
+
+// open opens the site of the store that a command is about: with a client to central
+// where it runs as the store.
+func (f storeFlags) open(d *deps, mode config.Mode) (s *site, store uuid.UUID, err error) {
+	c, err := d.load(mode)
+	if err != nil {
+		return nil, store, err
+	}
+	if store, err = f.storeID(c); err != nil {
+		return nil, store, err
+	}
+	if s, err = openSite(d.ctx, c); err != nil {
+		return nil, store, err
+	}
+	if mode == config.Store {
+		if err = s.openClient(d.ctx); err != nil {
+			s.Close()
+			return nil, store, err
+		}
+	}
+	return s, store, nil
+}

@@ -21,22 +21,11 @@ type verifyCommand struct {
 
 // Run compares beside the daemon; it needs no lock.
 func (k verifyCommand) Run(d *deps) error {
-	c, err := d.load(config.Store)
-	if err != nil {
-		return err
-	}
-	store, err := k.storeID(c)
-	if err != nil {
-		return err
-	}
-	s, err := openSite(d.ctx, c)
+	s, store, err := k.open(d, config.Store)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if err := s.openClient(d.ctx); err != nil {
-		return err
-	}
 	exceptions, err := s.log.Exceptions(d.ctx, store)
 	if err != nil {
 		return err
