@@ -36,7 +36,7 @@ var version = ""
 
 // heapGrowth is the garbage collector's target, in per cent: a store's server is
 // small, and the daemon's heap seldom more than ten megabytes. GOGC sets another.
-const heapGrowth = 40
+const heapGrowth = 20
 
 func main() {
 	if os.Getenv("GOGC") == "" {
