@@ -25,6 +25,10 @@ help: ## list the commands
 demo: deps build ## show it all working on private servers; ARGS are `reconciled demo`'s
 	@bin/reconciled demo $(ARGS)
 
+.PHONY: runbook
+runbook: deps build ## walk the operators' runbook, with each of its incidents planted
+	@bin/reconciled demo --runbook
+
 .PHONY: test
 test: deps lint ## everything that must hold: lint, then all tests with the race detector, the largest without
 	go test -race -timeout $(TEST_TIMEOUT) ./...
@@ -33,6 +37,10 @@ test: deps lint ## everything that must hold: lint, then all tests with the race
 .PHONY: bench
 bench: deps ## measure what reconciliation costs; BENCH=full also for ten million events
 	go run ./internal/bench -n $(if $(filter full,$(BENCH)),1000000$(comma)10000000,1000000) $(ARGS)
+
+.PHONY: bench-heal
+bench-heal: deps ## measure what healing costs; BENCH=full also for ten million events
+	go run ./internal/bench -n $(if $(filter full,$(BENCH)),1000000$(comma)10000000,1000000) $(ARGS) heal
 
 .PHONY: lint
 lint: ## go vet, gofumpt, staticcheck, and shellcheck where it is installed

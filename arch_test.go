@@ -24,8 +24,8 @@ var anything = []string{"*"}
 var rooms = map[string][]string{
 	"cmd/reconciled": anything,
 	"daemon": {
-		"healer", "merkle/reconcile", "lock", "internal/velox", "internal/postgres", "internal/central",
-		"internal/health", "internal/httpapi", "internal/telemetry",
+		"healer", "healer/projection", "merkle/reconcile", "lock", "internal/velox", "internal/postgres", "internal/central",
+		"internal/health", "internal/alert", "internal/httpapi", "internal/telemetry",
 	},
 
 	"healer":            {"healer/projection", "internal/velox", "lock"},
@@ -36,11 +36,13 @@ var rooms = map[string][]string{
 	"lock/locktest":     {"lock"},
 	"internal/velox":    {},
 	"internal/health":   {},
+	"internal/alert":    {"internal/health"},
 
+	"internal/alert/notify":  {"internal/alert"},
 	"internal/velox/veloxdb": {"internal/velox"},
 	"internal/postgres": {
 		"internal/velox", "internal/velox/veloxdb", "healer", "healer/projection", "merkle", "merkle/reconcile",
-		"lock", "internal/health",
+		"lock", "internal/health", "internal/alert",
 	},
 	"internal/central":   {"merkle/reconcile", "merkle", "internal/velox"},
 	"internal/httpapi":   {"internal/health"},
@@ -54,8 +56,12 @@ var rooms = map[string][]string{
 	"internal/stage": {
 		"internal/testkit", "internal/velox/veloxdb", "internal/postgres", "deploy", "internal/health", "internal/httpapi",
 	},
-	"internal/demo":  {"internal/stage", "internal/fleet", "internal/httpapi", "healer", "merkle/reconcile"},
-	"internal/bench": {"merkle", "merkle/reconcile", "lock", "internal/velox", "internal/central", "internal/postgres", "internal/stage", "internal/testkit"},
+	"internal/demo": {
+		"internal/stage", "internal/fleet", "internal/testkit", "internal/alert", "internal/httpapi", "healer", "merkle/reconcile",
+	},
+	"internal/bench": {
+		"healer", "merkle", "merkle/reconcile", "lock", "internal/velox", "internal/central", "internal/postgres", "internal/stage", "internal/testkit",
+	},
 	"internal/postgres/postgrestest": {
 		"internal/postgres", "internal/stage", "internal/testkit", "lock", "internal/velox", "internal/velox/veloxdb",
 	},
@@ -71,6 +77,7 @@ var pure = map[string][]string{
 	"lock":              {"github.com/google/uuid", "github.com/bsm/redislock", "github.com/redis/go-redis/v9"},
 	"internal/velox":    {"github.com/google/uuid"},
 	"internal/health":   {"github.com/google/uuid"},
+	"internal/alert":    {"github.com/google/uuid"},
 }
 
 // impure is the part of the standard library that the domain does without.

@@ -13,6 +13,7 @@ import (
 	"github.com/robfig/cron/v3"
 	"go.uber.org/zap"
 
+	"github.com/veloxpos/reconciled/internal/health"
 	"github.com/veloxpos/reconciled/internal/postgres"
 	"github.com/veloxpos/reconciled/internal/telemetry"
 	"github.com/veloxpos/reconciled/lock"
@@ -42,8 +43,13 @@ type Options struct {
 	// their context is cancelled; 20 s when zero.
 	Drain   time.Duration
 	Metrics *telemetry.Metrics // may be nil
+	// Paused fails with a *lock.PausedError while a store is paused. May be nil.
+	Paused func(ctx context.Context, store uuid.UUID) error
 	// Ping asks whether the database answers, for readiness.
 	Ping func(ctx context.Context) error
+	// Watch tells people what is wrong, by a schedule; nil: nobody does.
+	Watch         *Watch
+	WatchSchedule cron.Schedule
 }
 
 // Daemon schedules tasks for stores. Make it with New, run it with Serve.
@@ -55,6 +61,7 @@ type Daemon struct {
 	opts     Options
 	logger   *zap.Logger
 	slots    slots
+	looks    slots
 	stopping chan struct{}
 	stopOnce sync.Once
 	beat     atomic.Int64 // unix seconds of the scheduler's last heartbeat
@@ -71,9 +78,12 @@ func New(locker Locker, runs History, monitor *Monitor, tasks []*Task, logger *z
 	if opts.Drain == 0 {
 		opts.Drain = 20 * time.Second
 	}
+	if monitor != nil {
+		monitor.expect(tasks)
+	}
 	return &Daemon{
 		locker: locker, runs: runs, monitor: monitor, tasks: tasks, opts: opts, logger: logger,
-		slots: make(slots, opts.Parallel), stopping: make(chan struct{}), workers: map[uuid.UUID]*worker{},
+		slots: make(slots, opts.Parallel), looks: make(slots, opts.Parallel), stopping: make(chan struct{}), workers: map[uuid.UUID]*worker{},
 	}
 }
 
@@ -112,6 +122,9 @@ func (d *Daemon) Serve(ctx context.Context) error {
 			w.submit(task, ByStart)
 			schedule.Schedule(spread{task.Schedule, offsetOf(store, task.Schedule)}, cron.FuncJob(func() { w.submit(task, BySchedule) }))
 		}
+		if at := d.opts.WatchSchedule; d.opts.Watch != nil {
+			schedule.Schedule(spread{at, offsetOf(store, at)}, cron.FuncJob(func() { d.watch(ctx, w) }))
+		}
 	}
 	if err := d.discover(ctx, begin); err != nil {
 		d.stop()
@@ -129,6 +142,13 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	d.beat.Store(time.Now().Unix())
 	schedule.Schedule(cron.Every(time.Second), cron.FuncJob(func() { d.beat.Store(time.Now().Unix()) }))
 	schedule.Start()
+	if d.opts.Watch != nil {
+		telling, stopTelling := context.WithCancel(working)
+		var told sync.WaitGroup
+		told.Go(func() { d.opts.Watch.send(telling) })
+		defer told.Wait()
+		defer stopTelling()
+	}
 	stopWatchdog := d.watchdog()
 	notify("READY=1\nSTATUS=serving")
 	d.logger.Info("daemon started", zap.Int("stores", len(d.Stores())), zap.String("owner", d.opts.Owner))
@@ -211,14 +231,25 @@ func (d *Daemon) isStopping() bool {
 // measureTimeout is more than a probe of a silent central takes.
 const measureTimeout = 20 * time.Second
 
-// ended lets the monitor look again at a store that a run has just changed, and at
-// one whose snapshot another daemon takes. A daemon on its way down does not look: a
-// silent central would hold up its end.
-func (d *Daemon) ended(store uuid.UUID, run postgres.Run, changed bool) {
+// paused says whether a task must wait for the end of the store's pause.
+func (d *Daemon) paused(ctx context.Context, task *Task, store uuid.UUID) error {
+	if task.InPause || d.opts.Paused == nil {
+		return nil
+	}
+	return d.opts.Paused(ctx, store)
+}
+
+// ended lets the monitor look again at a store that a run has just changed, at one
+// that was paused, or is no more, since it last looked, and at one whose snapshot
+// another daemon takes. A daemon on its way down does not look: a silent central would
+// hold up its end.
+func (d *Daemon) ended(store uuid.UUID, run postgres.Run, changed, paused bool) {
 	if d.monitor == nil || d.isStopping() {
 		return
 	}
 	d.monitor.note(store, run)
+	latest, _ := d.monitor.Latest(store)
+	changed = changed || paused != (latest.Mode == health.Paused)
 	if changed && run.Task != TaskSnapshot || run.State == "held" && run.Task == TaskSnapshot {
 		ctx, cancel := context.WithTimeout(context.Background(), measureTimeout)
 		defer cancel()
@@ -227,6 +258,46 @@ func (d *Daemon) ended(store uuid.UUID, run postgres.Run, changed bool) {
 		}
 	}
 }
+
+// watch looks at a worker's store and, where its screens are to show something, lets
+// the worker write that.
+func (d *Daemon) watch(ctx context.Context, w *worker) {
+	if !d.looks.enter(ctx) {
+		return
+	}
+	defer d.looks.leave()
+	screen, err := d.opts.Watch.look(ctx, w.store)
+	if ctx.Err() != nil {
+		return // on the way down a look that failed says nothing
+	}
+	var down error
+	if err == nil {
+		w.blind = 0
+	} else {
+		w.blind++
+		d.logger.Warn("store not looked at", zap.Stringer("store", w.store), zap.Error(err))
+		if down = d.ping(ctx); down == nil && w.blind > blindLooks {
+			down = fmt.Errorf("store %s could not be looked at %d times in a row: %w", w.store, w.blind, err)
+		}
+	}
+	d.opts.Watch.database(w.store, down)
+	if task := d.task(TaskScreen); screen && task != nil {
+		w.submit(task, ByAlert)
+	}
+}
+
+// blindLooks is how many looks at a store may fail while the database answers. Nobody is
+// told of the store meanwhile, so more of them are told like a database that is down.
+const blindLooks = 3
+
+// ping asks whether the database answers at all: a look may fail for another reason.
+func (d *Daemon) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	return d.opts.Ping(ctx)
+}
+
+const pingTimeout = 10 * time.Second
 
 // Ready says why the daemon cannot do its work, nil when it can.
 func (d *Daemon) Ready(ctx context.Context) error {

@@ -2,10 +2,16 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/google/uuid"
+	"github.com/robfig/cron/v3"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/veloxpos/reconciled/internal/central"
 	"github.com/veloxpos/reconciled/internal/health"
@@ -24,28 +30,60 @@ type Gauge interface {
 // Remote is central, as far as health looks at it.
 type Remote interface {
 	Probe(ctx context.Context, store velox.StoreID) (central.Ready, time.Duration, error)
-	Breaker(store velox.StoreID) string
+	Breaker(store velox.StoreID) central.Breaker
+}
+
+// MonitorOptions of a Monitor.
+type MonitorOptions struct {
+	Remote     Remote      // nil at central
+	Mode       health.Mode // Normal or Observe
+	Thresholds health.Thresholds
+	Redis      bool     // the lock has Redis in front
+	Disks      []string // paths on the disks that are watched
+	// LatePeriods is for how many of its own times a task may come to no good end.
+	LatePeriods int
+	Metrics     *telemetry.Metrics // may be nil
 }
 
 // Monitor keeps each store's latest health report.
 type Monitor struct {
-	gauge      Gauge
-	remote     Remote // nil at central
-	runs       History
-	thresholds health.Thresholds
-	metrics    *telemetry.Metrics
+	gauge   Gauge
+	runs    History
+	opts    MonitorOptions
+	started time.Time
+
+	fresh singleflight.Group // of each store's measurement that somebody waits for
 
 	mu       sync.Mutex
+	schedule map[string]cron.Schedule // of tasks
 	latest   map[uuid.UUID]health.Report
 	degraded map[uuid.UUID]bool
-	quiet    map[uuid.UUID]time.Time // when a heal last succeeded, also one that found nothing to do
+	ends     map[uuid.UUID]map[string]end // by task, also those of which the history keeps nothing
 }
 
-// NewMonitor measures through gauge. remote is nil at central.
-func NewMonitor(gauge Gauge, remote Remote, runs History, thresholds health.Thresholds, metrics *telemetry.Metrics) *Monitor {
+// end is how a task ended that did not fail.
+type end struct {
+	at      time.Time
+	verdict string // "" when it was interrupted
+}
+
+// NewMonitor measures through gauge.
+func NewMonitor(gauge Gauge, runs History, opts MonitorOptions) *Monitor {
 	return &Monitor{
-		gauge: gauge, remote: remote, runs: runs, thresholds: thresholds, metrics: metrics,
-		latest: map[uuid.UUID]health.Report{}, degraded: map[uuid.UUID]bool{}, quiet: map[uuid.UUID]time.Time{},
+		gauge: gauge, runs: runs, opts: opts, started: time.Now(),
+		latest: map[uuid.UUID]health.Report{}, degraded: map[uuid.UUID]bool{}, ends: map[uuid.UUID]map[string]end{},
+	}
+}
+
+// expect tells the monitor which tasks are due, and how often.
+func (m *Monitor) expect(tasks []*Task) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.schedule = map[string]cron.Schedule{}
+	for _, task := range tasks {
+		if task.Schedule != nil {
+			m.schedule[task.Name] = task.Schedule
+		}
 	}
 }
 
@@ -57,62 +95,145 @@ func (m *Monitor) Latest(store uuid.UUID) (health.Report, bool) {
 	return report, ok
 }
 
-// note remembers what the history does not keep.
+// note remembers how a task ended. One that was interrupted goes on later, and where the
+// lock was held another one works: it is not late for that.
 func (m *Monitor) note(store uuid.UUID, run postgres.Run) {
+	if run.State == "failed" {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if run.Task == TaskHeal && run.State == "succeeded" {
-		m.quiet[store] = run.Finished
+	if m.ends[store] == nil {
+		m.ends[store] = map[string]end{}
+	}
+	m.ends[store][run.Task] = end{run.Finished, run.Verdict}
+}
+
+// Fresh measures a store for a request: once at a time, for all that ask meanwhile. It
+// goes on when one of them goes away.
+func (m *Monitor) Fresh(ctx context.Context, store uuid.UUID) (health.Report, error) {
+	measured := m.fresh.DoChan(store.String(), func() (any, error) {
+		measuring, cancel := context.WithTimeout(context.WithoutCancel(ctx), measureTimeout)
+		defer cancel()
+		return m.Measure(measuring, store)
+	})
+	select {
+	case result := <-measured:
+		report, _ := result.Val.(health.Report)
+		return report, result.Err
+	case <-ctx.Done():
+		return health.Report{}, context.Cause(ctx)
 	}
 }
 
 // Measure takes a snapshot of a store now and judges it.
 func (m *Monitor) Measure(ctx context.Context, store uuid.UUID) (health.Report, error) {
-	s := health.Snapshot{Store: store, At: time.Now().UTC(), Central: m.remote == nil}
+	s := health.Snapshot{Store: store, At: time.Now().UTC(), Central: m.opts.Remote == nil, Mode: m.opts.Mode}
 	if err := m.gauge.Measure(ctx, store, &s); err != nil {
 		return health.Report{}, err
 	}
 	if err := m.measureRemote(ctx, store, &s); err != nil {
 		return health.Report{}, err
 	}
-	var err error
-	if s.LastReconcile, err = m.last(ctx, store, TaskReconcile); err != nil {
-		return health.Report{}, err
-	}
-	if s.LastHeal, err = m.last(ctx, store, TaskHeal); err != nil {
-		return health.Report{}, err
+	m.measureDisks(&s)
+	for task, into := range map[string]*health.Last{TaskReconcile: &s.LastReconcile, TaskHeal: &s.LastHeal, TaskScrub: &s.LastScrub} {
+		var err error
+		if *into, err = m.last(ctx, store, task); err != nil {
+			return health.Report{}, err
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s.More.LockBackend = "redis"
-	if m.degraded[store] {
-		s.More.LockBackend = "fence"
+	s.Duties = m.duties(store, s.At)
+	s.LockDegraded = m.opts.Redis && m.degraded[store]
+	s.More.LockBackend = "fence"
+	if m.opts.Redis && !s.LockDegraded {
+		s.More.LockBackend = "redis"
 	}
-	if at := m.quiet[store]; at.After(s.LastHeal.At) {
-		s.LastHeal = health.Last{Verdict: "nothing_to_do", At: at.UTC(), SecondsSince: int64(time.Since(at).Seconds())}
-	}
-	report := health.Evaluate(s, m.thresholds)
+	report := health.Evaluate(s, m.opts.Thresholds)
 	m.latest[store] = report
 	m.publish(store.String(), report)
 	return report, nil
 }
 
+// lateMargin is what a task may take beside its times: they are spread over a minute.
+const lateMargin = time.Minute
+
+// duties say for how long each scheduled task has come to no good end.
+func (m *Monitor) duties(store uuid.UUID, now time.Time) []health.Duty {
+	var duties []health.Duty
+	for _, task := range slices.Sorted(maps.Keys(m.schedule)) {
+		good := m.started
+		if at := m.ends[store][task].at; at.After(good) {
+			good = at
+		}
+		due := good // a schedule may rest, at night for one
+		for range max(m.opts.LatePeriods, 1) {
+			due = m.schedule[task].Next(due)
+		}
+		duties = append(duties, health.Duty{Task: task, Since: now.Sub(good), Due: due.Add(lateMargin)})
+	}
+	return duties
+}
+
+// keep adds a report to the POS's own history, where that may be written.
+func (m *Monitor) keep(ctx context.Context, grant lock.Grant, report health.Report) error {
+	if report.Mode != health.Normal {
+		return nil
+	}
+	if err := m.gauge.Keep(ctx, grant, report); !errors.Is(err, lock.ErrPaused) {
+		return err
+	}
+	return nil // paused a moment ago
+}
+
 // measureRemote asks central, if there is one. At central the runbook's fields
 // say that nothing stands between.
 func (m *Monitor) measureRemote(ctx context.Context, store uuid.UUID, s *health.Snapshot) error {
-	if m.remote == nil {
-		s.Metrics.RemoteReachable, s.Metrics.CircuitBreakerState = true, "CLOSED"
+	if m.opts.Remote == nil {
+		s.Metrics.RemoteReachable, s.More.SyncReady, s.Metrics.CircuitBreakerState = true, true, "CLOSED"
 		s.Metrics.EventLagCount = 0
 		return nil
 	}
-	_, latency, err := m.remote.Probe(ctx, store)
-	s.Metrics.RemoteReachable = err == nil
-	s.Metrics.CircuitBreakerState = m.remote.Breaker(store)
-	s.More.RemoteLatencyMs = latency.Milliseconds()
+	ready, latency, err := m.opts.Remote.Probe(ctx, store)
+	answered := time.Now()
+	s.More.SyncReady, s.Metrics.RemoteReachable = err == nil, err == nil
+	if refused := new(central.StatusError); errors.As(err, &refused) { // a proxy's 502 is no answer of central's
+		s.Metrics.RemoteReachable = refused.Status < 500 || refused.Code != ""
+	}
+	s.Metrics.CircuitBreakerState = string(m.opts.Remote.Breaker(store).State)
+	if s.Metrics.RemoteReachable { // else it is how long it was waited in vain
+		s.More.RemoteLatencyMs = latency.Milliseconds()
+	}
 	if err != nil {
 		s.RemoteError = err.Error()
+		return ctx.Err()
 	}
-	return ctx.Err()
+	// It took its time half-way: what is left over is the clocks' difference.
+	skew := answered.Add(-latency / 2).Sub(time.UnixMilli(int64(ready.Time))).Milliseconds()
+	if abs(skew) > abs(s.More.ClockSkewMs) {
+		s.More.ClockSkewMs = skew
+	}
+	return nil
+}
+
+func abs(n int64) int64 { return max(n, -n) }
+
+// measureDisks finds the fullest of the disks that are watched.
+func (m *Monitor) measureDisks(s *health.Snapshot) {
+	for _, path := range m.opts.Disks {
+		used, free, err := diskUse(path)
+		if err != nil { // what is not there must not keep anybody from hearing of the rest
+			s.Details = append(s.Details, health.Affected{Kind: health.DiskUnread, ID: path, Text: err.Error()})
+			continue
+		}
+		if used >= s.More.DiskUsedPercent {
+			s.More.DiskUsedPercent = used
+		}
+		if used > m.opts.Thresholds.DiskUsedPercent.Degraded {
+			s.Details = append(s.Details, health.Affected{Kind: "disk", ID: path, Text: humanize.IBytes(free) + " free"})
+		}
+	}
 }
 
 // last says how a task ended when it last ran; unknown before it ever did.
@@ -131,27 +252,21 @@ func (m *Monitor) last(ctx context.Context, store uuid.UUID, task string) (healt
 	if !success.Finished.IsZero() {
 		last.SecondsSince = int64(time.Since(success.Finished).Seconds())
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	// What went well and found nothing to do is not in the history.
+	if ended := m.ends[store][task]; ended.verdict != "" && ended.at.After(last.At) {
+		last = health.Last{Verdict: ended.verdict, At: ended.at.UTC(), SecondsSince: int64(time.Since(ended.at).Seconds())}
+	}
 	return last, nil
 }
 
 func (m *Monitor) publish(store string, r health.Report) {
-	if m.metrics == nil {
+	if m.opts.Metrics == nil {
 		return
 	}
-	level := map[health.Level]float64{health.Healthy: 0, health.Degraded: 1, health.Critical: 2}
-	reachable := 0.0
-	if r.Metrics.RemoteReachable {
-		reachable = 1
-	}
-	for metric, value := range map[string]float64{
-		"overallHealth": level[r.OverallHealth], "eventLagCount": float64(r.Metrics.EventLagCount),
-		"projectionGapCount": float64(r.Metrics.ProjectionGapCount), "stockDivergenceCount": float64(r.Metrics.StockDivergenceCount),
-		"negativeStockCount": float64(r.Metrics.NegativeStockCount), "remoteReachable": reachable,
-		"fiscalDuplicateCount": float64(r.More.FiscalDuplicateCount), "conflictCount": float64(r.More.ConflictCount),
-		"poisonCount": float64(r.More.PoisonCount), "waitingGapCount": float64(r.More.WaitingGapCount),
-		"outboxPending": float64(r.More.OutboxPending), "outboxDead": float64(r.More.OutboxDead),
-	} {
-		m.metrics.Health(store, metric, value)
+	for metric, value := range r.Numbers() {
+		m.opts.Metrics.Health(store, metric, value)
 	}
 }
 

@@ -13,8 +13,6 @@ import (
 	"github.com/veloxpos/reconciled/lock"
 )
 
-var _ httpapi.Daemon = (*Daemon)(nil)
-
 // patience is how long a request waits for the store's own worker, which gives
 // way to it at its next boundary, before it is told LockHeld.
 const patience = 5 * time.Second
@@ -29,23 +27,36 @@ func (d *Daemon) Start(ctx context.Context, name string, store uuid.UUID) (uuid.
 	if task == nil {
 		return uuid.Nil, fmt.Errorf("%s: %w", name, httpapi.ErrNoTask)
 	}
-	if d.isStopping() {
-		return uuid.Nil, httpapi.ErrStopping
-	}
 	if current := w.busy(); current != nil && current.task == task {
 		return uuid.Nil, d.heldBy(current)
+	}
+	o, err := d.order(ctx, w, task)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return o.run.ID, nil
+}
+
+// order lets a store's worker begin a task that a request waits for, and returns once
+// the lock is held.
+func (d *Daemon) order(ctx context.Context, w *worker, task *Task) (*order, error) {
+	if d.isStopping() {
+		return nil, httpapi.ErrStopping
 	}
 	o := w.submit(task, ByAPI)
 	patient := time.NewTimer(patience)
 	defer patient.Stop()
 	if begun, err := d.await(ctx, o, patient.C); begun {
-		return o.run.ID, err
+		if err != nil {
+			w.withdraw(o) // nobody waits any more
+		}
+		return o, err
 	}
 	if w.withdraw(o) {
-		return uuid.Nil, d.heldBy(w.busy())
+		return nil, d.heldBy(w.busy())
 	}
 	_, err := d.await(ctx, o, nil) // it is being begun at this moment
-	return o.run.ID, err
+	return o, err
 }
 
 // await waits until an order has begun or cannot; false when patience ends first.
@@ -71,7 +82,11 @@ func (d *Daemon) heldBy(current *order) error {
 	return held
 }
 
+// asHeld turns what keeps a task from its store into what operators are told.
 func asHeld(err error) error {
+	if paused := new(lock.PausedError); errors.As(err, &paused) {
+		return &httpapi.PausedError{Message: paused.Error(), Until: paused.Until.UTC(), RetryAfter: paused.RetryAfter}
+	}
 	var held *lock.HeldError
 	if !errors.As(err, &held) {
 		return err
@@ -95,37 +110,28 @@ func (d *Daemon) task(name string) *Task {
 // Run looks a run up: among those under way, then in the history.
 func (d *Daemon) Run(ctx context.Context, id uuid.UUID) (httpapi.Run, error) {
 	for _, store := range d.Stores() {
-		if o := d.worker(store).find(id); o != nil {
-			started, progress := o.shown()
-			return httpapi.Run{ID: id, Task: o.task.Name, Store: store, State: "running", StartedAt: started, Progress: progress}, nil
+		if run, found := d.worker(store).find(id); found {
+			return run, nil
 		}
 	}
 	run, found, err := d.runs.Get(ctx, id)
-	if err != nil {
-		return httpapi.Run{}, err
+	if err == nil && !found {
+		err = httpapi.ErrUnknownRun
 	}
-	if !found {
-		return httpapi.Run{}, httpapi.ErrUnknownRun
-	}
-	view := httpapi.Run{
-		ID: id, Task: run.Task, Store: run.Store, State: run.State, Verdict: run.Verdict, Error: run.Error, StartedAt: run.Started,
-	}
-	if !run.Finished.IsZero() {
-		view.FinishedAt = &run.Finished
-	}
-	if run.Report != nil {
-		view.Report = run.Report
-	}
-	return view, nil
+	return shownRun(run), err
 }
 
-// Health is a store's report: the last one, or one measured now when there is none.
-func (d *Daemon) Health(ctx context.Context, store uuid.UUID) (health.Report, error) {
+// healthAge is how old a report may be that is answered with: some looks may be missed.
+const healthAge = 5 * time.Minute
+
+// Health is a store's report: the last one, or one measured now when that is wanted or
+// the last one says nothing of now.
+func (d *Daemon) Health(ctx context.Context, store uuid.UUID, fresh bool) (health.Report, error) {
 	if d.worker(store) == nil || d.monitor == nil {
 		return health.Report{}, httpapi.ErrUnknownStore
 	}
-	if report, ok := d.monitor.Latest(store); ok {
+	if report, ok := d.monitor.Latest(store); ok && !fresh && time.Since(report.Timestamp) < healthAge {
 		return report, nil
 	}
-	return d.monitor.Measure(ctx, store)
+	return d.monitor.Fresh(ctx, store)
 }

@@ -21,9 +21,11 @@ import (
 const (
 	TaskHeal      = "heal"
 	TaskHealFull  = "heal-full"
+	TaskSift      = "sift"
 	TaskReconcile = "reconcile"
 	TaskScrub     = "scrub"
 	TaskSnapshot  = "snapshot"
+	TaskScreen    = "screen"
 )
 
 // What made a run begin.
@@ -32,6 +34,7 @@ const (
 	BySchedule = "schedule"
 	ByAPI      = "api"
 	ByCommand  = "cli"
+	ByAlert    = "alert"
 )
 
 // Result is what a run's work says of itself.
@@ -62,7 +65,10 @@ type Handle struct {
 type Task struct {
 	Name     string
 	Schedule cron.Schedule // nil: on demand alone
+	InPause  bool          // runs while the store is paused, too: it then writes nothing
 	Work     func(ctx context.Context, grant lock.Grant, handle Handle) (Result, error)
+
+	errand bool // a request's own short work, and no run
 }
 
 // spread shifts a schedule by an offset, so that the stores of one daemon, and
@@ -83,11 +89,15 @@ func (s spread) Next(t time.Time) time.Time {
 	return s.Schedule.Next(t.Add(-s.offset)).Add(s.offset)
 }
 
+// periodOf is how far a schedule's next two times lie apart.
+func periodOf(schedule cron.Schedule) time.Duration {
+	first := schedule.Next(time.Now())
+	return schedule.Next(first).Sub(first)
+}
+
 // offsetOf is a store's place within a period, from its id.
 func offsetOf(store uuid.UUID, schedule cron.Schedule) time.Duration {
-	now := time.Now()
-	first := schedule.Next(now)
-	period := schedule.Next(first).Sub(first)
+	period := periodOf(schedule)
 	if period <= 0 {
 		return 0
 	}

@@ -66,10 +66,17 @@ func (o *order) shown() (started time.Time, progress any) {
 	return o.run.Started, o.progress
 }
 
+// view is the run under way.
+func (o *order) view() httpapi.Run {
+	started, progress := o.shown()
+	return httpapi.Run{ID: o.run.ID, Task: o.task.Name, Store: o.run.Store, Trigger: o.run.Trigger, State: "running", StartedAt: started, Progress: progress}
+}
+
 // worker runs one store's tasks, one after another.
 type worker struct {
 	daemon *Daemon
 	store  uuid.UUID
+	blind  int // looks that failed in a row; the watch's alone
 
 	mu      sync.Mutex
 	waiting []*order
@@ -135,16 +142,31 @@ func (w *worker) busy() *order {
 	return w.current
 }
 
-// find looks an order up that has begun and not ended.
-func (w *worker) find(run uuid.UUID) *order {
+// find looks a run up that has begun and not ended.
+func (w *worker) find(id uuid.UUID) (run httpapi.Run, found bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, o := range append([]*order{w.current}, w.waiting...) {
-		if o != nil && o.run.ID == run {
-			return o
+		if o != nil && o.run.ID == id {
+			return o.view(), true
 		}
 	}
-	return nil
+	return run, false
+}
+
+// underWay are the runs that have begun and not ended.
+func (w *worker) underWay() (runs []httpapi.Run) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, o := range append([]*order{w.current}, w.waiting...) {
+		if o == nil || o.task.errand || o != w.current && !o.paused {
+			continue
+		}
+		if run := o.view(); !run.StartedAt.IsZero() {
+			runs = append(runs, run)
+		}
+	}
+	return runs
 }
 
 func (w *worker) next() *order {
@@ -211,9 +233,10 @@ func (w *worker) execute(ctx context.Context, o *order) {
 		began    bool
 		degraded bool
 	)
-	err := w.daemon.locker.Do(ctx, lock.Request{Store: w.store, Run: o.run.ID, Owner: w.daemon.opts.Owner}, func(ctx context.Context, grant lock.Grant) (err error) {
+	work := func(ctx context.Context, grant lock.Grant) (err error) {
 		began, degraded = true, grant.Degraded
-		if o.run.Trigger == ByAPI { // whoever asked may look at it at once
+		w.degrade(degraded)
+		if o.run.Trigger == ByAPI && !o.task.errand { // whoever asked may look at it at once
 			if err := w.daemon.runs.Save(ctx, o.run); err != nil {
 				o.begin(err)
 				return err
@@ -230,9 +253,17 @@ func (w *worker) execute(ctx context.Context, o *order) {
 			Stop: func() bool { return w.daemon.isStopping() || w.wanted(since) },
 		})
 		return err
-	})
+	}
+	err := w.daemon.paused(ctx, o.task, w.store)
+	if err == nil {
+		err = w.daemon.locker.Do(ctx, lock.Request{Store: w.store, Run: o.run.ID, Owner: w.daemon.opts.Owner}, work)
+	}
 	if !began {
 		o.begin(err)
+	}
+	if away := errors.Is(err, lock.ErrFrontAway); began || away { // else the lock was not seen
+		degraded = degraded || away
+		w.degrade(degraded)
 	}
 	if errors.Is(err, lock.ErrGaveWay) && !w.daemon.isStopping() {
 		o.earlier = result.Report
@@ -240,7 +271,21 @@ func (w *worker) execute(ctx context.Context, o *order) {
 		w.putBack(o)
 		return
 	}
+	if o.task.errand { // whoever waits is told, and the audit tells the rest
+		w.daemon.ended(w.store, o.run, err == nil, errors.Is(err, lock.ErrPaused))
+		return
+	}
 	w.finish(ctx, o, result, err, degraded)
+}
+
+// degrade tells whether the lock goes without Redis, or cannot be had without it.
+func (w *worker) degrade(degraded bool) {
+	if w.daemon.monitor != nil {
+		w.daemon.monitor.degrade(w.store, degraded)
+	}
+	if w.daemon.opts.Metrics != nil {
+		w.daemon.opts.Metrics.Degraded(w.store.String(), degraded)
+	}
 }
 
 // putBack lets an order wait again, behind those that wait already.
@@ -262,7 +307,7 @@ func (w *worker) finish(ctx context.Context, o *order, result Result, err error,
 		o.run.State = "held"
 	case errors.Is(err, lock.ErrLost): // its context was cancelled, but that is no stop
 		o.run.State = "failed"
-	case errors.Is(err, lock.ErrGaveWay), errors.Is(err, context.Canceled), errors.Is(err, reconcile.ErrQuiet):
+	case errors.Is(err, lock.ErrGaveWay), errors.Is(err, context.Canceled), errors.Is(err, reconcile.ErrQuiet), errors.Is(err, lock.ErrPaused):
 		o.run.State = "interrupted"
 	default:
 		o.run.State = "failed"
@@ -280,15 +325,13 @@ func (w *worker) finish(ctx context.Context, o *order, result Result, err error,
 			outcome = o.run.Verdict
 		}
 		w.daemon.opts.Metrics.Ended(w.store.String(), o.task.Name, outcome, took, o.run.State == "succeeded")
-		if o.run.State != "held" {
-			w.daemon.opts.Metrics.Degraded(w.store.String(), degraded)
-		}
 	}
 	w.log(o, result, err, degraded)
 
-	quiet := o.run.Trigger != ByAPI && (o.run.State == "held" || (result.Quiet && err == nil))
-	if quiet {
-		w.daemon.ended(w.store, o.run, false)
+	paused := errors.Is(err, lock.ErrPaused)
+	quiet := o.run.Trigger != ByAPI && (o.run.State == "held" || paused || (result.Quiet && err == nil))
+	if quiet || paused && o.refused != nil {
+		w.daemon.ended(w.store, o.run, false, paused)
 		return
 	}
 	// The history survives the run's own end, be it a cancelled context.
@@ -297,7 +340,7 @@ func (w *worker) finish(ctx context.Context, o *order, result Result, err error,
 	if err := w.daemon.runs.Save(saving, o.run); err != nil {
 		w.daemon.logger.Error("run not saved", zap.Stringer("run", o.run.ID), zap.Error(err))
 	}
-	w.daemon.ended(w.store, o.run, true)
+	w.daemon.ended(w.store, o.run, true, paused)
 }
 
 const saveTimeout = 5 * time.Second
@@ -316,6 +359,8 @@ func (w *worker) log(o *order, result Result, err error, degraded bool) {
 	switch {
 	case err == nil && result.Quiet:
 		w.daemon.logger.Debug("run finished", fields...)
+	case errors.Is(err, lock.ErrPaused) && o.run.Trigger != ByAPI:
+		w.daemon.logger.Debug("run skipped", append(fields, zap.Error(err))...)
 	case err == nil:
 		w.daemon.logger.Info("run finished", fields...)
 	case o.run.State == "held" || o.run.State == "interrupted":

@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,11 +10,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/veloxpos/reconciled/internal/alert"
 	"github.com/veloxpos/reconciled/internal/config"
 )
 
@@ -94,7 +98,7 @@ func TestTheSampleConfigurationShowsTheDefaults(t *testing.T) {
 		{shown.Health, defaults.Health},
 		{shown.Log, defaults.Log},
 	} {
-		if !cmp.Equal(pair[0], pair[1], cmpopts.EquateEmpty()) {
+		if !gocmp.Equal(pair[0], pair[1], cmpopts.EquateEmpty()) {
 			t.Errorf("reconciled.yaml says %+v, the default is %+v", pair[0], pair[1])
 		}
 	}
@@ -198,4 +202,70 @@ func analyze(t *testing.T, args ...string) string {
 		t.Errorf("systemd-analyze %s: %v\n%s", args[0], err, out)
 	}
 	return string(out)
+}
+
+// What Prometheus and the daemon both tell of is one alert in Alertmanager: by name, and
+// as grave, as patient and as helpful in either's words.
+func TestPrometheusRulesAreTheDaemonsAlerts(t *testing.T) {
+	text, err := os.ReadFile("prometheus/reconciled.rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Groups []struct {
+			Rules []struct {
+				Alert       string
+				For         string
+				Labels      struct{ Severity string }
+				Annotations struct{ Command, Runbook string }
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	ruled := map[alert.Code]bool{}
+	for _, rule := range file.Groups[0].Rules {
+		code := alert.Code(rule.Alert)
+		if !slices.Contains(alert.Codes(), code) {
+			if !strings.HasPrefix(rule.Alert, "RECONCILED_") {
+				t.Errorf("%s is no alert of the daemon's", rule.Alert)
+			}
+			continue
+		}
+		ruled[code] = true
+		kind := alert.KindOf(code)
+		pending, _ := time.ParseDuration(cmp.Or(rule.For, "0s"))
+		if pending != kind.Pending && code != alert.ScheduleLate { // which is ten minutes late before
+			t.Errorf("%s fires after %s, the daemon's after %s", code, pending, kind.Pending)
+		}
+		command := strings.ReplaceAll(rule.Annotations.Command, "{{ $labels.store }}", uuid.Nil.String())
+		if rule.Labels.Severity != string(kind.Severity) || rule.Annotations.Runbook != kind.Section || command != kind.Command(uuid.Nil) {
+			t.Errorf("%s: %+v %+v, want %s, runbook %s, %s", code, rule.Labels, rule.Annotations, kind.Severity, kind.Section, kind.Command(uuid.Nil))
+		}
+	}
+	for _, code := range alert.Codes() {
+		if !ruled[code] && code != alert.DatabaseDown { // that is RECONCILED_BLIND: nothing is measured
+			t.Errorf("%s has no rule", code)
+		}
+	}
+}
+
+func TestPrometheusRulesFireInTheirTimeAndNotBefore(t *testing.T) {
+	for _, args := range [][]string{
+		{"promtool", "check", "rules", "reconciled.rules.yml"},
+		{"promtool", "test", "rules", "reconciled.rules.test.yml"},
+		{"amtool", "check-config", "alertmanager.yml"},
+	} {
+		tool := exec.CommandContext(t.Context(), args[0], args[1:]...)
+		tool.Dir = "prometheus"
+		if out, err := tool.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	routed := exec.CommandContext(t.Context(), "amtool", "config", "routes", "test", "--config.file=prometheus/alertmanager.yml",
+		"alertname=FISCAL_DUPLICATE", "store=s", "severity=critical")
+	if out, err := routed.Output(); err != nil || strings.TrimSpace(string(out)) != "fiscal" {
+		t.Errorf("a fiscal duplicate is routed to %q, %v", out, err)
+	}
 }

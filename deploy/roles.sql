@@ -12,12 +12,14 @@
 --     local  velox  reconciled_runtime  peer map=reconciled      (pg_hba.conf)
 --     reconciled  reconciled  reconciled_runtime               (pg_ident.conf)
 --
--- reconciled_migrator owns the schema reconciled, its tables, the triggers on
--- events and the one function that removes a voided sale's debt. The migrations
--- run as it. reconciled_runtime is the daemon: it appends, updates what a
--- projection updates, and can neither delete a row of the POS nor change an
--- event. Both bypass row level security, since a filtered read of the log or of
--- a read model would look like a gap.
+-- reconciled_migrator owns the schema reconciled, its tables, the triggers on the
+-- event log and the read models, and the functions that do, each in one narrow
+-- case, what the daemon may not: take a voided sale's debt out, replace a recipe's
+-- lines, give an event its payload back. The migrations run as it.
+-- reconciled_runtime is the daemon: it appends, updates what a projection updates,
+-- and can neither delete a row of the POS nor change an event. Both bypass row
+-- level security, since a filtered read of the log or of a read model would look
+-- like a gap.
 --
 -- Who owns the tables of the POS does not matter. A table or column that is
 -- missing here is passed over; the daemon's check at start names it.
@@ -53,14 +55,17 @@ BEGIN
     FOR wanted IN
         SELECT role, rights, unnest(tables) AS "table"
         FROM (VALUES
-            -- The definer functions read the log and the void, and remove a
-            -- debt with its payments; the triggers sit on the log.
-            ('reconciled_migrator', 'SELECT', ARRAY['events', 'sales', 'sale_items', 'debts', 'debt_payments']),
-            ('reconciled_migrator', 'TRIGGER', ARRAY['events']),
-            ('reconciled_migrator', 'UPDATE, DELETE', ARRAY['debts', 'debt_payments']),
+            -- The definer functions read the log and the void, remove a debt
+            -- with its payments, replace a recipe's lines and restore a payload;
+            -- the triggers sit on the log and the read models.
+            ('reconciled_migrator', 'SELECT, TRIGGER', ARRAY[
+                'events', 'products', 'recipe_ingredients', 'customers', 'sales', 'sale_items', 'debts', 'debt_payments',
+                'warehouse_stock', 'inventory_movements', 'stock_escrow', 'cash_sessions', 'cash_ledger_entries']),
+            ('reconciled_migrator', 'UPDATE, DELETE', ARRAY['debts', 'debt_payments', 'recipe_ingredients']),
+            ('reconciled_migrator', 'UPDATE (payload)', ARRAY['events']),
 
             ('reconciled_runtime', 'SELECT', ARRAY[
-                'stores', 'profiles', 'products', 'product_variants', 'recipe_ingredients', 'customers',
+                'stores', 'profiles', 'products', 'product_variants', 'product_lots', 'recipe_ingredients', 'customers',
                 'events', 'outbox_entries', 'conflict_audit_log', 'fiscal_sequence_ranges',
                 'federation_health_snapshots', 'sales', 'sale_items', 'debts', 'debt_payments',
                 'warehouses', 'warehouse_stock', 'inventory_movements', 'stock_escrow',
@@ -72,6 +77,11 @@ BEGIN
             ('reconciled_runtime', 'UPDATE', ARRAY[
                 'products', 'recipe_ingredients', 'customers', 'sales', 'debts',
                 'warehouse_stock', 'stock_escrow', 'cash_sessions']),
+            ('reconciled_runtime', 'UPDATE (product_id, variant_id, lot_id, qty, unit_price_bs, unit_price_usd, discount_bs, discount_usd)', ARRAY['sale_items']),
+            ('reconciled_runtime', 'UPDATE (is_weight_product, weight_unit, weight_value, price_per_weight_bs, price_per_weight_usd)', ARRAY['sale_items']),
+            ('reconciled_runtime', 'UPDATE (debt_id, paid_at, amount_bs, amount_usd, method, note)', ARRAY['debt_payments']),
+            ('reconciled_runtime', 'UPDATE (entry_type, amount_bs, amount_usd, currency, cash_session_id, sold_at)', ARRAY['cash_ledger_entries']),
+            ('reconciled_runtime', 'UPDATE (product_id, variant_id, qty_delta)', ARRAY['inventory_movements']),
             ('reconciled_runtime', 'UPDATE (projection_status)', ARRAY['events']),
             ('reconciled_runtime', 'UPDATE (projection_error)', ARRAY['events']),
             ('reconciled_runtime', 'UPDATE (status, error, retry_count, processed_at)', ARRAY['outbox_entries'])

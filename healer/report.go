@@ -13,7 +13,9 @@ import (
 type Counts struct {
 	Checked     int `json:"checked"`
 	Healed      int `json:"healed"`
-	Failed      int `json:"failed"` // actionable, and the write failed
+	Actionable  int `json:"actionable"` // could be healed, and writing was not allowed
+	Requeued    int `json:"requeued"`   // given back to the POS backend
+	Failed      int `json:"failed"`     // actionable, and the write failed
 	Waiting     int `json:"waiting"`
 	Semantic    int `json:"semantic"`
 	Blocked     int `json:"blocked"`
@@ -33,8 +35,9 @@ type Report struct {
 
 // What an event can be in the end, beside the projection's classes.
 const (
-	healed projection.Class = "healed"
-	failed projection.Class = "failed"
+	healed   projection.Class = "healed"
+	failed   projection.Class = "failed"
+	requeued projection.Class = "requeued"
 )
 
 func (c *Counts) add(class projection.Class, n int) {
@@ -43,6 +46,10 @@ func (c *Counts) add(class projection.Class, n int) {
 		c.Healed += n
 	case failed:
 		c.Failed += n
+	case requeued:
+		c.Requeued += n
+	case projection.Actionable:
+		c.Actionable += n
 	case projection.Waiting:
 		c.Waiting += n
 	case projection.Semantic:
@@ -83,7 +90,8 @@ func (r Report) Plus(other Report) Report {
 
 func (c Counts) plus(o Counts) Counts {
 	return Counts{
-		Checked: c.Checked + o.Checked, Healed: c.Healed + o.Healed, Failed: c.Failed + o.Failed, Waiting: c.Waiting + o.Waiting,
+		Checked: c.Checked + o.Checked, Healed: c.Healed + o.Healed, Actionable: c.Actionable + o.Actionable,
+		Requeued: c.Requeued + o.Requeued, Failed: c.Failed + o.Failed, Waiting: c.Waiting + o.Waiting,
 		Semantic: c.Semantic + o.Semantic, Blocked: c.Blocked + o.Blocked, Poison: c.Poison + o.Poison,
 		Unsupported: c.Unsupported + o.Unsupported, Backend: c.Backend + o.Backend,
 	}

@@ -1,9 +1,11 @@
 package healer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,16 +15,18 @@ import (
 	"github.com/veloxpos/reconciled/lock"
 )
 
-// run is one Run under way.
+// run is one Run under way, or one Look.
 type run struct {
 	store Store
 	opts  Options
 	grant lock.Grant
+	look  func(Gap) // of a Look: told what is found, and nothing is written
 
 	report   Report
-	progress int                            // gaps closed and events healed
-	standing map[uuid.UUID]projection.Class // how events that may be planned again were counted
-	again    map[int64]time.Duration        // slots that must be looked at again
+	progress int                     // gaps closed and events healed
+	addedUp  int                     // progress when stock was last added up
+	again    map[int64]time.Duration // slots that must be looked at again
+	backend  *bool                   // whether one is at work; nil: not asked yet
 
 	// Of the page at hand, until they are recorded.
 	open   []Gap
@@ -30,10 +34,7 @@ type run struct {
 }
 
 func newRun(h *Healer, grant lock.Grant) *run {
-	r := &run{
-		store: h.store, opts: h.opts, grant: grant,
-		standing: map[uuid.UUID]projection.Class{}, again: map[int64]time.Duration{},
-	}
+	r := &run{store: h.store, opts: h.opts, grant: grant, again: map[int64]time.Duration{}, addedUp: -stockEvery}
 	r.report.ByType = map[velox.Type]Counts{}
 	return r
 }
@@ -44,8 +45,12 @@ type candidate struct {
 	intent projection.Intent
 }
 
-// page heals a page of events, lower ranks first, and records their gaps.
+// page heals a page of events, lower ranks first, and records their gaps. Lost updates
+// are noted before: by their payloads alone others could not find them.
 func (r *run) page(ctx context.Context, page []Logged) error {
+	if err := r.noteLost(ctx, page); err != nil {
+		return err
+	}
 	var ranks [projection.Ranks][]candidate
 	for i := range page {
 		l := &page[i]
@@ -69,51 +74,111 @@ func (r *run) page(ctx context.Context, page []Logged) error {
 	return r.record(ctx)
 }
 
+// noteLost remembers events whose payload another event's has replaced.
+func (r *run) noteLost(ctx context.Context, page []Logged) error {
+	var replaced []velox.Event
+	for _, l := range page {
+		if !bytes.Equal(l.Said(), l.Payload) {
+			replaced = append(replaced, l.Event.Event)
+		}
+	}
+	if len(replaced) == 0 || r.look != nil {
+		return nil
+	}
+	if err := r.store.NoteLost(ctx, r.grant, replaced); err != nil {
+		return fmt.Errorf("note lost updates: %w", err)
+	}
+	return nil
+}
+
 // raceTries bounds how often events are planned anew because the rows changed
 // between plan and write. Two rounds settle a race: the other one has won.
 const raceTries = 4
 
-// project plans a batch of one rank and writes what is actionable.
+// project plans a batch of one rank and writes what is actionable. Events that would
+// change the same row take turns, in order.
 func (r *run) project(ctx context.Context, batch []candidate) error {
-	for range raceTries {
-		if len(batch) == 0 {
-			return nil
+	for tries := 0; len(batch) > 0 && tries < raceTries; {
+		asks := make([]projection.Asks, len(batch))
+		for i, c := range batch {
+			asks[i] = c.intent.Asks()
 		}
-		var refs []projection.Ref
-		for _, c := range batch {
-			refs = append(refs, c.intent.Refs()...)
-		}
-		facts, err := r.store.Facts(ctx, r.grant.Store, refs)
+		facts, err := r.store.Facts(ctx, r.grant.Store, asks)
 		if err != nil {
 			return fmt.Errorf("read facts: %w", err)
 		}
-		var heals []healing
-		var raced []candidate
+		causes, err := r.causes(ctx, batch)
+		if err != nil {
+			return err
+		}
+		var heals, givenBack []healing
+		var later []candidate
 		claimed := map[projection.Ref]bool{}
 		for _, c := range batch {
 			out := c.intent.Plan(facts)
+			if cause, waits := causes[c.ID]; waits && out.Class == projection.Actionable {
+				out = cause
+			}
 			switch {
 			case out.Class != projection.Actionable:
 				r.verdict(c.Logged, out)
-			case c.Backing:
-				r.count(c.Logged, failed)
-			case claimed[out.Changes.Claims()]:
-				raced = append(raced, c)
+				continue
+			case r.look != nil || r.opts.Observe:
+				r.verdict(c.Logged, out)
+				continue
+			case c.Backing != "":
+				r.count(c.Logged, tried(c.Backing))
+				continue
+			}
+			h := healing{c, out}
+			back, err := r.givesBack(ctx, h)
+			switch {
+			case err != nil:
+				return err
+			case back:
+				givenBack = append(givenBack, h)
+			case clashes(claimed, out.Changes.Keys()):
+				later = append(later, c)
 			default:
-				claimed[out.Changes.Claims()] = true
-				heals = append(heals, healing{c, out})
+				heals = append(heals, h)
 			}
 		}
+		if err := r.requeue(ctx, givenBack); err != nil {
+			return err
+		}
+		before := r.progress
 		lost, err := r.apply(ctx, heals)
 		if err != nil {
 			return err
 		}
-		batch = append(raced, lost...)
+		if len(lost) > 0 || r.progress == before {
+			tries++
+		}
+		batch = append(later, lost...)
 	}
 	for _, c := range batch {
-		r.leave(c.Logged, r.opts.Grace)
+		r.count(c.Logged, failed)
+		r.gap(c.Logged, projection.Outcome{Class: projection.Actionable, Reason: "its rows changed each time that it was planned"},
+			fmt.Sprintf("raced %d times", raceTries))
 	}
 	return nil
+}
+
+// tried is how an event counts whose write failed.
+func tried(class projection.Class) projection.Class {
+	if class == projection.Actionable {
+		return failed
+	}
+	return class
+}
+
+// clashes claims keys, and says whether one of them was claimed before.
+func clashes(claimed map[projection.Ref]bool, keys []projection.Ref) bool {
+	clash := slices.ContainsFunc(keys, func(key projection.Ref) bool { return claimed[key] })
+	for _, key := range keys {
+		claimed[key] = true
+	}
+	return clash
 }
 
 // healing is an event with its plan.
@@ -130,13 +195,16 @@ func (r *run) apply(ctx context.Context, heals []healing) ([]candidate, error) {
 	}
 	batch := make([]Heal, len(heals))
 	for i, h := range heals {
-		batch[i] = Heal{Event: &h.Event, Changes: h.out.Changes}
+		batch[i] = Heal{Event: &h.Event.Event, Intent: h.intent, Changes: h.out.Changes}
 	}
-	fates, err := r.store.Apply(ctx, r.grant, batch)
+	fates, err := r.store.Apply(ctx, r.grant, batch, r.opts)
 	switch {
 	case err == nil:
 		return r.written(heals, fates), nil
-	case !errors.Is(err, ErrRejected) && !errors.Is(err, ErrUnfit) && !errors.Is(err, ErrMissing):
+	case errors.Is(err, ErrBusy) && len(heals) == 1:
+		r.leave(heals[0].Logged, r.opts.Grace)
+		return nil, nil
+	case !refused(err):
 		// Not the rows' fault: to split would only ask a sick database more often.
 		return nil, fmt.Errorf("write rows: %w", err)
 	case len(heals) == 1:
@@ -151,15 +219,31 @@ func (r *run) apply(ctx context.Context, heals []healing) ([]candidate, error) {
 	return append(lost, more...), err
 }
 
+// refused tells errors of some rows from those of the database.
+func refused(err error) bool {
+	for _, of := range []error{ErrRejected, ErrUnfit, ErrMissing, ErrTaken, ErrBusy} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return false
+}
+
 func (r *run) written(heals []healing, fates []Fate) (raced []candidate) {
 	for i, h := range heals {
-		switch fates[i] {
+		switch fates[i].Kind {
 		case Written:
+			r.progress++
+			if h.out.Then != nil {
+				r.verdict(h.Logged, *h.out.Then)
+				continue
+			}
 			r.count(h.Logged, healed)
 			r.closed = append(r.closed, h.ID)
-			r.progress++
 		case Raced:
 			raced = append(raced, h.candidate)
+		case Overtaken:
+			r.verdict(h.Logged, fates[i].Outcome)
 		case Left:
 			r.leave(h.Logged, r.opts.Grace)
 		}
@@ -173,6 +257,9 @@ func (r *run) failure(h healing, err error) {
 	if missing, ok := errors.AsType[*MissingError](err); ok {
 		out.Class, out.Waits, out.Reason, class = projection.Blocked, missing.Row, missing.Error(), projection.Blocked
 	}
+	if errors.Is(err, ErrTaken) {
+		out.Class, out.Reason, class = projection.Blocked, err.Error(), projection.Blocked
+	}
 	if errors.Is(err, ErrUnfit) {
 		out.Class, out.Reason, class = projection.Poison, err.Error(), projection.Poison
 	}
@@ -184,13 +271,16 @@ func (r *run) failure(h healing, err error) {
 func (r *run) verdict(l *Logged, out projection.Outcome) {
 	r.count(l, out.Class)
 	switch {
-	case out.Class == projection.Done:
-		if l.Gap {
+	case out.Class == projection.Done, out.Class == projection.Semantic && out.Routine:
+		// An entry on which the backend gave up is moot, too.
+		if l.Gap || l.Entry == "failed" {
 			r.closed = append(r.closed, l.ID)
+		}
+		if l.Gap {
 			r.progress++
 		}
-	case out.Class == projection.Unsupported && !projection.Supported(l.Type):
-		// Whether its rows are missing is not known: counted, no gap.
+	case out.Class == projection.Unsupported:
+		// No rows of it are known: counted, no gap.
 	default:
 		r.gap(l, out, "")
 	}
@@ -209,28 +299,30 @@ func (r *run) leave(l *Logged, wait time.Duration) {
 	r.again[l.Slot] = max(r.again[l.Slot], wait)
 }
 
-// count counts an event once: if it was planned before in this run, as what it
-// is now.
+// count counts an event once: if it was counted before in this run, as what it is
+// now.
 func (r *run) count(l *Logged, class projection.Class) {
-	if before, counted := r.standing[l.ID]; counted {
-		r.report.add(l.Type, before, -1)
-		delete(r.standing, l.ID)
+	if l.Counted != "" {
+		r.report.add(l.Type, l.Counted, -1)
 	}
+	l.Counted = class
 	r.report.add(l.Type, class, 1)
-	switch class {
-	case projection.Waiting, projection.Blocked, failed, projection.Backend:
-		r.standing[l.ID] = class
-	}
 }
 
-// record writes down the page's gaps.
+// record writes down the page's gaps, or tells them.
 func (r *run) record(ctx context.Context) error {
-	if len(r.open)+len(r.closed) == 0 {
+	defer func() { r.open, r.closed = r.open[:0], r.closed[:0] }()
+	switch {
+	case r.look != nil:
+		for _, g := range r.open {
+			r.look(g)
+		}
+		return nil
+	case len(r.open)+len(r.closed) == 0:
 		return nil
 	}
 	if err := r.store.Record(ctx, r.grant, r.open, r.closed, r.opts); err != nil {
 		return fmt.Errorf("record gaps: %w", err)
 	}
-	r.open, r.closed = r.open[:0], r.closed[:0]
 	return nil
 }

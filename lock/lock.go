@@ -36,6 +36,9 @@ var (
 	// ErrFrontAway: the front cannot be reached, and the lock is configured not
 	// to work under the fence alone.
 	ErrFrontAway = errors.New("lock backend unreachable")
+	// ErrPaused: a person has stopped all writing to the store for a while. The error
+	// is a *PausedError.
+	ErrPaused = errors.New("paused")
 )
 
 // Request says who wants to work on which store.
@@ -73,6 +76,21 @@ func (e *HeldError) Error() string {
 
 // Is makes errors.Is(err, ErrHeld) true.
 func (e *HeldError) Is(target error) bool { return target == ErrHeld }
+
+// PausedError says who stopped the writing, and until when.
+type PausedError struct {
+	Store      uuid.UUID
+	Until      time.Time // by the database's clock
+	RetryAfter time.Duration
+	By, Why    string
+}
+
+func (e *PausedError) Error() string {
+	return fmt.Sprintf("store %s is paused until %s by %s: %s", e.Store, e.Until.UTC().Format(time.RFC3339), e.By, e.Why)
+}
+
+// Is makes errors.Is(err, ErrPaused) true.
+func (e *PausedError) Is(target error) bool { return target == ErrPaused }
 
 // Front is the first, cheap half of the lock.
 type Front interface {

@@ -78,15 +78,19 @@ func settle(c *chain) {
 	c.Helper()
 	ended := func(node *stage.Node, task string, full bool) func() bool {
 		return func() bool {
-			ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(c.Context(), 5*time.Minute)
 			defer cancel()
 			run, err := node.Await(ctx, task, full, nil)
-			return err == nil && run.State == "succeeded"
+			if err != nil || run.State != "succeeded" {
+				c.Logf("%s of %s: %v %+v", task, node.Name, err, run)
+				return false
+			}
+			return true
 		}
 	}
-	testkit.Eventually(c, 3*time.Minute, "both sides agree again", ended(c.Store, "auto-reconcile", false))
+	testkit.Eventually(c, 5*time.Minute, "both sides agree again", ended(c.Store, "auto-reconcile", false))
 	for _, node := range []*stage.Node{c.Central, c.Store} {
-		testkit.Eventually(c, 2*time.Minute, node.Name+" heals", ended(node, "heal", true))
+		testkit.Eventually(c, 5*time.Minute, node.Name+" heals", ended(node, "heal", true))
 	}
 }
 

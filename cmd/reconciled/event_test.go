@@ -52,7 +52,7 @@ func TestHeldDeletionsAreListedAndReleased(t *testing.T) {
 	cmd(t, "--config", store, "event", "restore", one).want(t, exitTrouble, "is not held")
 
 	r = cmd(t, "--config", central, "event", "restore", "--store", shopID.String(), "--all", "-o", "json")
-	var released releasedList
+	var released restoredList
 	if err := json.Unmarshal([]byte(r.out), &released); err != nil || r.code != exitOK || len(released.Released) != 59 || released.By == "" {
 		t.Errorf("exit %d, %+v, %v: %s", r.code, released, err, r.err)
 	}

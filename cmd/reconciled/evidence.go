@@ -108,11 +108,9 @@ func (k evidenceCommand) clear(d *deps, s *site, store uuid.UUID) error {
 	if result.By, err = whoDecides(k.By); err != nil {
 		return err
 	}
-	err = untilFree(d.ctx, lockPatience, func() error {
-		return s.locker.Do(d.ctx, lock.Request{Store: store, Run: uuid.New(), Owner: owner() + " (event evidence)"}, func(ctx context.Context, grant lock.Grant) (err error) {
-			result.Cleared, err = s.log.Clear(ctx, grant, k.Clear, result.By, k.Why)
-			return err
-		})
+	err = s.locked(d.ctx, store, "event evidence", func(ctx context.Context, grant lock.Grant) (err error) {
+		result.Cleared, err = s.log.Clear(ctx, grant, k.Clear, result.By, k.Why)
+		return err
 	})
 	if err != nil {
 		return err

@@ -5,23 +5,32 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/veloxpos/reconciled/healer"
+	"github.com/veloxpos/reconciled/healer/projection"
 	"github.com/veloxpos/reconciled/internal/config"
 	"github.com/veloxpos/reconciled/internal/httpapi"
+	"github.com/veloxpos/reconciled/internal/velox"
 	"github.com/veloxpos/reconciled/lock"
 )
 
 // healCommand is `reconciled heal`: exit 0 when nothing failed, 1 when an event
-// could not be healed.
+// could not be healed; with --dry-run 1 when something is to be healed.
 type healCommand struct {
 	storeFlags
-	Full bool `help:"Look at every event, not only at those that changed."`
+	Full   bool `help:"Look at every event, not only at those that changed."`
+	DryRun bool `help:"Say what would be healed, and write nothing."`
 }
 
-// Run heals through the running daemon, or by itself where there is none.
+// Run heals through the running daemon, or by itself where there is none. A dry run
+// needs neither daemon nor lock.
 func (k healCommand) Run(d *deps) error {
 	c, err := d.load(config.Local)
 	if err != nil {
@@ -30,6 +39,9 @@ func (k healCommand) Run(d *deps) error {
 	store, err := k.storeID(c)
 	if err != nil {
 		return err
+	}
+	if k.DryRun {
+		return k.look(d, c, store)
 	}
 	body := map[string]any{"store_id": store}
 	if k.Full {
@@ -49,13 +61,86 @@ func (k healCommand) Run(d *deps) error {
 	if k.Output == "json" {
 		err = printJSON(d.stdout, report)
 	} else {
-		fmt.Fprintf(d.stdout, "store %s: %d events looked at, %d healed, %d waiting, %d blocked, %d in quarantine, %d unsupported, %d left to the POS, %d failed\n",
-			store, report.Checked, report.Healed, report.Waiting, report.Blocked, report.Poison, report.Unsupported, report.Backend, report.Failed)
+		err = printHeal(d.stdout, store, report)
 	}
 	if err == nil && report.Failed > 0 {
 		err = exitError(exitDiffers)
 	}
 	return err
+}
+
+// foundShown bounds what a dry run names.
+const foundShown = 1000
+
+// found is an event that a dry run names.
+type found struct {
+	Event     uuid.UUID        `json:"event_id"`
+	Type      velox.Type       `json:"type"`
+	CreatedAt time.Time        `json:"created_at"`
+	Class     projection.Class `json:"class"`
+	Reason    string           `json:"reason"`
+}
+
+// looked is what a dry run prints.
+type looked struct {
+	healer.Report
+	DryRun bool    `json:"dry_run"`
+	Found  []found `json:"found"` // the first, at most 1000
+}
+
+// look plans and writes nothing but the daemon's own tree.
+func (k healCommand) look(d *deps, c *config.Config, store uuid.UUID) error {
+	s, err := openSite(d.ctx, c)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if _, err := s.log.Pin(d.ctx, store); err != nil {
+		return err
+	}
+	result := looked{DryRun: true, Found: []found{}}
+	result.Report, err = s.healer.Look(d.ctx, store, k.Full, func(g healer.Gap) {
+		if len(result.Found) < foundShown {
+			result.Found = append(result.Found, found{g.Event, g.Type, g.CreatedAt.Time(), g.Class, g.Reason})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if k.Output == "json" {
+		err = printJSON(d.stdout, result)
+	} else {
+		if err := printHeal(d.stdout, store, result.Report); err != nil {
+			return err
+		}
+		for _, f := range result.Found {
+			fmt.Fprintf(d.stdout, "%s %s %s: %s\n", f.Event, f.Type, f.Class, f.Reason)
+		}
+		fmt.Fprintln(d.stdout, "dry run: nothing was written")
+	}
+	if err == nil && result.Actionable > 0 {
+		err = exitError(exitDiffers)
+	}
+	return err
+}
+
+// printHeal prints a report: all of it, then what is not simply there, by type.
+func printHeal(to io.Writer, store uuid.UUID, r healer.Report) error {
+	fmt.Fprintf(to, "store %s: %d events looked at, %d healed, %d to be healed, %d given back to the POS, %d waiting, %d blocked, %d in quarantine, %d semantic, %d unsupported, %d left to the POS, %d failed\n",
+		store, r.Checked, r.Healed, r.Actionable, r.Requeued, r.Waiting, r.Blocked, r.Poison, r.Semantic, r.Unsupported, r.Backend, r.Failed)
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	head := "TYPE\tCHECKED\tHEALED\tTO HEAL\tGIVEN BACK\tWAITING\tBLOCKED\tPOISON\tSEMANTIC\tLEFT\tFAILED\n"
+	for _, t := range slices.Sorted(maps.Keys(r.ByType)) {
+		c := r.ByType[t]
+		if c.Healed+c.Actionable+c.Requeued+c.Waiting+c.Blocked+c.Poison+c.Semantic+c.Backend+c.Failed == 0 {
+			continue
+		}
+		fmt.Fprint(table, head)
+		head = ""
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n",
+			t, c.Checked, c.Healed, c.Actionable, c.Requeued, c.Waiting, c.Blocked, c.Poison, c.Semantic, c.Backend, c.Failed)
+	}
+	return table.Flush()
 }
 
 // reportOf reads what a finished run left, and turns its failure into an error.

@@ -67,7 +67,17 @@ type cli struct {
 	Diff        diffCommand        `cmd:"" help:"Show what a store and central differ in, without moving anything."`
 	Verify      verifyCommand      `cmd:"" help:"Read both logs whole, digest them anew and compare: trusts no tree."`
 	Heal        healCommand        `cmd:"" help:"Heal a store's read models now."`
+	Gaps        gapsCommand        `cmd:"" help:"List events that are not projected, and decide about them."`
+	Pause       pauseCommand       `cmd:"" help:"Stop all writing to a store's data for a while, for example for a POS upgrade."`
 	Event       eventCommand       `cmd:"" help:"Decide about single events."`
+	Stock       stockCommand       `cmd:"" help:"Hold cached stock against the movement ledger, and repair it."`
+	Fiscal      fiscalCommand      `cmd:"" help:"Show fiscal numbers that are used twice, and what is wrong with their ranges; changes none."`
+	Doctor      doctorCommand      `cmd:"" help:"Walk the runbook: what is wrong, what the daemon does about it, what to do now."`
+	Alerts      alertsCommand      `cmd:"" aliases:"alert" help:"Show what people are told of, take it on, or test how they are told."`
+	Outbox      outboxCommand      `cmd:"" help:"List what is left in the POS's outbox, and let the POS try it again."`
+	Conflicts   conflictsCommand   `cmd:"" help:"List events with two contents, and what the POS resolved by itself."`
+	Runs        runsCommand        `cmd:"" help:"List what the daemon did, or show one run."`
+	Breaker     breakerCommand     `cmd:"" help:"Show the circuit breaker towards central, or reset it."`
 	Health      healthCommand      `cmd:"" help:"Show a store's health, as the daemon sees it."`
 	CheckConfig checkConfigCommand `cmd:"" help:"Check a configuration without starting anything."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring schema reconciled to this release, as the migration role."`
@@ -129,10 +139,11 @@ func exitCode(err error, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "reconciled:", err)
 	var heldAPI *httpapi.HeldError
+	var pausedAPI *httpapi.PausedError
 	switch {
-	case errors.Is(err, lock.ErrHeld), errors.As(err, &heldAPI):
+	case errors.Is(err, lock.ErrHeld), errors.As(err, &heldAPI), errors.Is(err, lock.ErrPaused), errors.As(err, &pausedAPI):
 		return exitHeld
-	case errors.Is(err, config.ErrInvalid), errors.Is(err, errUnfit), errors.Is(err, postgres.ErrSchemaVersion), errors.Is(err, postgres.ErrCapture):
+	case errors.Is(err, config.ErrInvalid), errors.Is(err, errUnfit), errors.Is(err, errObserving), errors.Is(err, postgres.ErrSchemaVersion), errors.Is(err, postgres.ErrCapture):
 		return exitConfig
 	default:
 		return exitTrouble

@@ -190,7 +190,7 @@ func (c *chain) wantSame() {
 		if err != nil {
 			c.Fatal(err)
 		}
-		if diff := fleet.Diff(fleet.Fold(events, c.shop.Reference()), got); len(diff) > 0 {
+		if diff := fleet.DiffUnsplit(fleet.Fold(events, c.shop.Reference()), got); len(diff) > 0 {
 			c.Errorf("%s's read model differs from the fold of its log in %d places, first %q", node.Name, len(diff), diff[:min(5, len(diff))])
 		}
 	}

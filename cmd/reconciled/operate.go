@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +10,16 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
+	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 
+	"github.com/veloxpos/reconciled/daemon"
 	"github.com/veloxpos/reconciled/internal/config"
 	"github.com/veloxpos/reconciled/internal/httpapi"
 	"github.com/veloxpos/reconciled/internal/velox"
@@ -23,6 +29,7 @@ import (
 type apiClient struct {
 	base  string
 	token string
+	by    string // who asks, for the audit
 	http  *http.Client
 }
 
@@ -31,7 +38,8 @@ func newAPIClient(c *config.Config) *apiClient {
 	if host == "" || host == "0.0.0.0" || host == "::" {
 		host = "127.0.0.1"
 	}
-	return &apiClient{base: "http://" + net.JoinHostPort(host, port), token: c.API.Token, http: &http.Client{Timeout: 30 * time.Second}}
+	by, _ := whoDecides("") // the API has a word for nobody
+	return &apiClient{base: "http://" + net.JoinHostPort(host, port), token: c.API.Token, by: by, http: &http.Client{Timeout: 30 * time.Second}}
 }
 
 // errNoDaemon: nobody listens at the API's address.
@@ -64,6 +72,9 @@ func (c *apiClient) call(ctx context.Context, method, path string, body, into an
 	}
 	request.Header.Set("Authorization", "Bearer "+c.token)
 	request.Header.Set("Content-Type", "application/json")
+	if c.by != "" {
+		request.Header.Set("X-Operator", c.by)
+	}
 	response, err := c.http.Do(request)
 	if opErr := new(net.OpError); errors.As(err, &opErr) && opErr.Op == "dial" {
 		return fmt.Errorf("%w at %s", errNoDaemon, c.base)
@@ -90,12 +101,18 @@ func (c *apiClient) refused(response *http.Response, answer []byte) error {
 	if json.Unmarshal(answer, &fault) != nil || fault.Code == "" {
 		return fmt.Errorf("what answers at %s is not this daemon: status %d", c.base, response.StatusCode)
 	}
-	if fault.status != http.StatusConflict {
-		return &fault
-	}
 	seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
-	run, _ := uuid.Parse(fault.RunID)
-	return &httpapi.HeldError{Holder: fault.Holder, Run: run, RetryAfter: time.Duration(seconds) * time.Second}
+	retryAfter := time.Duration(seconds) * time.Second
+	switch fault.Code {
+	case "Paused":
+		return &httpapi.PausedError{Message: fault.Message, RetryAfter: retryAfter}
+	case "LockHeld":
+		run, _ := uuid.Parse(fault.RunID)
+		return &httpapi.HeldError{Holder: fault.Holder, Run: run, RetryAfter: retryAfter}
+	case "Observing":
+		return fmt.Errorf("%w; set mode: normal in the configuration first", errObserving)
+	}
+	return &fault
 }
 
 // await starts a task through the daemon and follows its run to the end.
@@ -125,6 +142,29 @@ func (c *apiClient) await(ctx context.Context, path string, body any, follow fun
 
 const pollEvery = 200 * time.Millisecond
 
+// ask reads from the running daemon, or where there is none from the books themselves.
+func ask[T any](d *deps, path string, query url.Values, books func(*daemon.Books) (T, error)) (answer T, err error) {
+	c, err := d.load(config.Client)
+	if err != nil {
+		return answer, err
+	}
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	if err = newAPIClient(c).call(d.ctx, http.MethodGet, path, nil, &answer); !errors.Is(err, errNoDaemon) {
+		return answer, err
+	}
+	if c, err = d.load(config.Local); err != nil {
+		return answer, err
+	}
+	s, err := openSite(d.ctx, c)
+	if err != nil {
+		return answer, err
+	}
+	defer s.Close()
+	return books(daemon.NewBooks(s.db))
+}
+
 // storeFlags name the store that a command is about.
 type storeFlags struct {
 	Store  string `short:"s" help:"Store id. Needed unless the configuration lists exactly one."`
@@ -143,6 +183,44 @@ func (f storeFlags) storeID(c *config.Config) (uuid.UUID, error) {
 		return id, fmt.Errorf("--store: %w", err)
 	}
 	return id, nil
+}
+
+// id is storeID where the configuration is needed for nothing else.
+func (f storeFlags) id(d *deps) (uuid.UUID, error) {
+	c, err := d.load(config.Client)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return f.storeID(c)
+}
+
+// show prints an answer as JSON, or as a table does.
+func (f storeFlags) show(w io.Writer, answer any, table func(*tabwriter.Writer)) error {
+	if f.Output == "json" {
+		return printJSON(w, answer)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	table(t)
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+// cell is a text for a table: on one line, and not too long. What the POS wrote may
+// hold anything, also what a terminal would obey.
+func cell(text string) string {
+	const most = 80
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	if runes := []rune(text); len(runes) > most {
+		text = string(runes[:most-1]) + "…"
+	}
+	return cmp.Or(strings.TrimSpace(text), "-")
 }
 
 func printJSON(w io.Writer, v any) error {

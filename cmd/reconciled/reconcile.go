@@ -66,6 +66,9 @@ func (k reconcileCommand) direct(d *deps, c *config.Config, store uuid.UUID) (re
 		return report, err
 	}
 	defer s.Close()
+	if err := s.mayWrite(); err != nil {
+		return report, err
+	}
 	if err := s.openClient(d.ctx); err != nil {
 		return report, err
 	}

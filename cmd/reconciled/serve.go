@@ -49,6 +49,12 @@ func serve(d *deps, mode config.Mode) error {
 		return err
 	}
 	defer s.Close()
+	// A broken capture is what a daemon has to tell people of: it starts, and compares nothing.
+	if err := s.db.CheckCapture(d.ctx); errors.Is(err, postgres.ErrCapture) {
+		logger.Error("nothing is compared until every change of the log is captured", zap.Error(err))
+	} else if err != nil {
+		return err
+	}
 	if mode == config.Store {
 		if err := s.openClient(d.ctx); err != nil {
 			return err
@@ -75,14 +81,7 @@ func serve(d *deps, mode config.Mode) error {
 
 func newDaemon(s *site, mode config.Mode, logger *zap.Logger, metrics *telemetry.Metrics) (*daemon.Daemon, error) {
 	c, runs := s.config, postgres.NewRuns(s.db)
-	var remote daemon.Remote
-	if s.client != nil {
-		remote = s.client
-	}
-	monitor := daemon.NewMonitor(postgres.NewHealth(s.log), remote, runs, health.Thresholds{
-		CriticalGaps: int64(c.Health.CriticalGaps), CriticalNegativeStock: int64(c.Health.CriticalNegativeStock),
-		CriticalOutboxDead: int64(c.Health.CriticalOutboxDead), CriticalConflictRate: int64(c.Health.CriticalConflictRate),
-	}, metrics)
+	monitor := newMonitor(s, metrics)
 	var tasks []*daemon.Task
 	for _, duty := range []struct {
 		spec string
@@ -90,13 +89,16 @@ func newDaemon(s *site, mode config.Mode, logger *zap.Logger, metrics *telemetry
 	}{
 		{c.Schedule.Heal, func(at schedule) *daemon.Task { return daemon.Heal(s.log, s.healer, at) }},
 		{c.Schedule.Reconcile, func(at schedule) *daemon.Task {
-			if mode != config.Store {
+			switch {
+			case mode != config.Store:
 				return nil
+			case c.Observing():
+				return daemon.Compare(s.log, s.client, at)
 			}
 			return daemon.Reconcile(s.log, s.client, c.Quiet().Until, at)
 		}},
-		{c.Schedule.HealFull, func(at schedule) *daemon.Task { return daemon.HealFull(s.log, s.healer, at) }},
-		{c.Schedule.Snapshot, func(at schedule) *daemon.Task { return daemon.Snapshot(monitor, at) }},
+		{c.Schedule.HealFull, func(at schedule) *daemon.Task { return daemon.Sift(s.log, s.healer, at) }},
+		{c.Schedule.Snapshot, func(at schedule) *daemon.Task { return daemon.Snapshot(monitor, at, postgres.NewAlerts(s.db).Tidy) }},
 		{c.Schedule.Scrub, func(at schedule) *daemon.Task { return daemon.Scrub(s.log, at) }},
 	} {
 		at, err := config.ParseSchedule(duty.spec)
@@ -107,9 +109,73 @@ func newDaemon(s *site, mode config.Mode, logger *zap.Logger, metrics *telemetry
 			tasks = append(tasks, task)
 		}
 	}
+	tasks = append(tasks, daemon.HealFull(s.log, s.healer))
+	watch, every, err := newWatch(s, monitor, logger, metrics)
+	if err != nil {
+		return nil, err
+	}
+	if !c.Observing() && c.Alerts.Screens {
+		tasks = append(tasks, daemon.Screen(postgres.NewAlerts(s.db), screenChannel, every))
+	}
 	return daemon.New(s.locker, runs, monitor, tasks, logger, daemon.Options{
-		Stores: s.stores, Owner: owner(), Metrics: metrics, Ping: s.db.Pool.Ping,
+		Stores: s.stores, Owner: owner(), Metrics: metrics, Ping: s.db.Pool.Ping, Paused: postgres.NewPauses(s.db).Check,
+		Watch: watch, WatchSchedule: every,
 	}), nil
+}
+
+// newWatch makes what tells people, and says how often it looks.
+func newWatch(s *site, monitor *daemon.Monitor, logger *zap.Logger, metrics *telemetry.Metrics) (*daemon.Watch, schedule, error) {
+	c := s.config
+	every, err := config.ParseSchedule(c.Schedule.Watch)
+	if err != nil {
+		return nil, nil, err
+	}
+	told, err := outlets(c.Alerts, logger)
+	if err != nil {
+		return nil, nil, err
+	}
+	opts := daemon.WatchOptions{Outlets: told, Host: owner(), Metrics: metrics}
+	next := every.Next(time.Now())
+	opts.Gap = min(every.Next(next).Sub(next)/2, 30*time.Second) // also where it rests at night
+	if !c.Observing() && c.Alerts.Screens {
+		opts.Screen = &screenChannel
+	}
+	return daemon.NewWatch(monitor, postgres.NewAlerts(s.db), logger, opts), every, nil
+}
+
+// newMonitor measures a site's health: with central's, where there is a client to it.
+func newMonitor(s *site, metrics *telemetry.Metrics) *daemon.Monitor {
+	c := s.config
+	opts := daemon.MonitorOptions{
+		Mode: health.Mode(c.Mode), Thresholds: thresholds(c.Health), Redis: c.Redis.URL != "", Disks: c.Health.Disks, LatePeriods: c.Health.LatePeriods, Metrics: metrics,
+	}
+	if s.client != nil {
+		opts.Remote = s.client
+	}
+	return daemon.NewMonitor(postgres.NewHealth(s.log), postgres.NewRuns(s.db), opts)
+}
+
+func thresholds(c config.Health) health.Thresholds {
+	count := func(l config.Limit) health.Limit {
+		return health.Limit{Degraded: limit(l.Degraded, -1, 1), Critical: limit(l.Critical, -1, 1)}
+	}
+	within := func(l config.LimitTime, unit time.Duration) health.Limit {
+		return health.Limit{Degraded: limit(l.Degraded, 0, unit), Critical: limit(l.Critical, 0, unit)}
+	}
+	return health.Thresholds{
+		Gaps: count(c.Gaps), NegativeStock: count(c.NegativeStock), OutboxPending: count(c.OutboxPending), OutboxDead: count(c.OutboxDead),
+		FiscalDuplicates: count(c.FiscalDuplicates), ConflictRate: count(c.ConflictRate), DiskUsedPercent: count(c.DiskUsedPercent),
+		LatencyMs: within(c.Latency, time.Millisecond), ClockSkewMs: within(c.ClockSkew, time.Millisecond),
+		SilentSeconds: within(c.Silence, time.Second),
+	}
+}
+
+// limit is a configured value in units, where never stands for none.
+func limit[N int64 | time.Duration](value, never, unit N) int64 {
+	if value == never {
+		return health.Never
+	}
+	return int64(value / unit)
 }
 
 // schedule is cron's, named here so that the table above reads.
@@ -118,7 +184,7 @@ type schedule = interface{ Next(time.Time) time.Time }
 // listeners are bound before anything runs, so that a port that is taken is an
 // error at start.
 func listeners(ctx context.Context, s *site, mode config.Mode, process *daemon.Daemon, logger *zap.Logger, metrics *telemetry.Metrics) ([]*server, error) {
-	api, err := listen("operators", s.config.API.Listen, httpapi.New(process, s.config.API.Token, metrics.Handler()))
+	api, err := listen("operators", s.config.API.Listen, operators(s, process, logger, metrics))
 	if err != nil {
 		return nil, fmt.Errorf("api.listen: %w", err)
 	}
@@ -129,8 +195,8 @@ func listeners(ctx context.Context, s *site, mode config.Mode, process *daemon.D
 	if err != nil {
 		return nil, errors.Join(err, api.listener.Close())
 	}
-	stores, err := listen("stores", s.config.Serve.Listen, central.NewServer(s.log, central.ServerOptions{
-		Installation: installation, Tokens: s.config.Tokens(),
+	stores, err := listen("stores", s.config.Serve.Listen, central.NewServer(door{s.log, s.config.Observing()}, central.ServerOptions{
+		Installation: installation, Tokens: s.config.Tokens(), Heard: postgres.NewAlerts(s.db).Hear,
 		Failed: func(call string, store velox.StoreID, err error) {
 			logger.Error("call failed", zap.String("call", call), zap.Stringer("store", store), zap.Error(err))
 		},
@@ -140,6 +206,20 @@ func listeners(ctx context.Context, s *site, mode config.Mode, process *daemon.D
 	}
 	stores.certFile, stores.keyFile = s.config.Serve.CertFile, s.config.Serve.KeyFile
 	return []*server{api, stores}, nil
+}
+
+// operators is the API in front of a daemon.
+func operators(s *site, process *daemon.Daemon, logger *zap.Logger, metrics *telemetry.Metrics) http.Handler {
+	var breakers daemon.Breakers
+	if s.client != nil {
+		breakers = s.client
+	}
+	return httpapi.New(daemon.NewDesk(process, s.db, breakers, s.config.Observing()), httpapi.Options{
+		Tokens: s.config.API.Tokens, Metrics: metrics.Handler(),
+		Failed: func(r *http.Request, requestID string, err error) {
+			logger.Error("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.String("request", requestID), zap.Error(err))
+		},
+	})
 }
 
 // server is an HTTP server bound to its address.

@@ -24,6 +24,17 @@ import (
 // errUnfit: the database is not as the daemon needs it; the message says how.
 var errUnfit = errors.New("the database is not fit for reconciled")
 
+// errObserving: the configuration lets this program look, and change nothing.
+var errObserving = errors.New("mode: observe writes nothing to the POS's data")
+
+// mayWrite says whether a command may change the POS's data here.
+func (s *site) mayWrite() error {
+	if s.config.Observing() {
+		return fmt.Errorf("%w; set mode: normal in the configuration first", errObserving)
+	}
+	return nil
+}
+
 // site is a database with everything that works on it, opened and checked. Its
 // cleanups run last in, first out.
 type site struct {
@@ -58,7 +69,10 @@ func openSite(ctx context.Context, c *config.Config) (_ *site, err error) {
 		return nil, err
 	}
 	s.log = postgres.NewLog(s.db)
-	s.healer = healer.New(postgres.NewHealing(s.db), healer.Options{Grace: c.Heal.Grace})
+	s.healer = healer.New(postgres.NewHealing(s.db), healer.Options{
+		Grace: c.Heal.Grace, Strategy: healer.Strategy(c.Heal.Strategy), Patience: c.Heal.Patience,
+		Observe: c.Observing(),
+	})
 	return s, nil
 }
 
@@ -83,10 +97,7 @@ func (s *site) checkDatabase(ctx context.Context) error {
 		}
 		return fmt.Errorf("%w:\n%s", errUnfit, strings.Join(lines, "\n"))
 	}
-	if err := s.db.CheckVersion(ctx); err != nil {
-		return err
-	}
-	return s.db.CheckCapture(ctx)
+	return s.db.CheckVersion(ctx)
 }
 
 func (s *site) openLock() error {

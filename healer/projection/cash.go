@@ -2,7 +2,6 @@ package projection
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"slices"
 
@@ -12,10 +11,13 @@ import (
 )
 
 // opening is CashSessionOpened (events.md 3.8).
-type opening struct{ row Row }
+type opening struct {
+	row Row
+	at  *Near
+}
 
-func readOpening(e *velox.Event, p payload) shape {
-	return opening{Row{Sessions, map[string]any{
+func readOpening(e Event, p payload) shape {
+	return opening{at: p.near("opened_at", e), row: Row{Sessions, map[string]any{
 		"id": p.id("session_id"), "store_id": e.Store, "opened_by": actor(e), "opened_at": p.time("opened_at", e),
 		"opening_amount_bs":  p.number("opening_amount_bs", money),
 		"opening_amount_usd": p.number("opening_amount_usd", money),
@@ -23,19 +25,29 @@ func readOpening(e *velox.Event, p payload) shape {
 	}}}
 }
 
-func (o opening) refs() []Ref { return []Ref{o.row.ref()} }
-
-func (o opening) plan(e *velox.Event, f Facts) Outcome {
-	if out := f.settled(e, o.row.ref()); out != nil {
-		return *out
+func (o opening) asks(Event) Asks {
+	said := []string{"opening_amount_bs", "opening_amount_usd"}
+	if !o.at.Loose {
+		said = append(said, "opened_at")
 	}
-	return write(Changes{Insert: &o.row})
+	return Asks{Refs: []Ref{o.row.ref()}, Row: o.row.only(said...)}
+}
+
+func (o opening) plan(e Event, f Facts) Outcome {
+	mine, refusal := f.owned(e, o.row.ref())
+	switch {
+	case refusal != nil:
+		return *refusal
+	case mine:
+		return f.standing(e, o.row)
+	default:
+		return write(Changes{Insert: &o.row, Counters: some(o.row.ref().ID)})
+	}
 }
 
 // closing is CashSessionClosed. A session is closed by the newest closing in the
-// log, whatever came first: newest by what the makers say, (created_at, device,
-// seq), never by when a row was written. A closing without a note keeps the
-// note of the one before it.
+// log, whatever came first: newest by what the makers say, never by when a row was
+// written. A closing without a note keeps the note of the one before it.
 type closing struct {
 	session           uuid.UUID
 	closedAt          velox.Millis
@@ -44,7 +56,7 @@ type closing struct {
 	note              string          // "" when none
 }
 
-func readClosing(e *velox.Event, p payload) shape {
+func readClosing(e Event, p payload) shape {
 	p.time("closed_at", e) // for its errors
 	at, _ := instant(p.members["closed_at"], e.CreatedAt)
 	c := closing{session: p.id("session_id"), closedAt: at, closedBy: actor(e), note: p.textOr("note", "")}
@@ -53,13 +65,19 @@ func readClosing(e *velox.Event, p payload) shape {
 	return c
 }
 
-func (c closing) refs() []Ref { return []Ref{{Sessions, c.session}, {Closings, c.session}} }
+func (c closing) asks(Event) Asks {
+	return Asks{Refs: []Ref{{Sessions, c.session}, {Closings, c.session}}}
+}
 
-func (c closing) plan(e *velox.Event, f Facts) Outcome {
+func (c closing) plan(e Event, f Facts) Outcome {
 	if out := f.parent(e, Ref{Sessions, c.session}); out != nil {
 		return *out
 	}
-	row, closings := f.Sessions[c.session], closingsIn(e, c, f.Closings[c.session])
+	row := f.Sessions[c.session]
+	if e.Online && row.Closed {
+		return Outcome{Class: Done}
+	}
+	closings := closingsIn(e, c, f.Closings[c.session])
 	last := closings[len(closings)-1]
 	for i := len(closings) - 2; i >= 0 && last.note == ""; i-- {
 		last.note = closings[i].note
@@ -68,38 +86,34 @@ func (c closing) plan(e *velox.Event, f Facts) Outcome {
 		last.note = row.Note
 	}
 	switch {
+	case row.holds(last):
+		return Outcome{Class: Done}
 	case row.Closed && !slices.ContainsFunc(closings, func(c closing) bool { return c.closedAt == row.ClosedAt }):
 		// Closed by something that is not in the log: not ours to overrule.
-		return Outcome{Class: Done}
-	case row.Closed && len(closings) == 1, row.holds(last):
-		return Outcome{Class: Done}
+		return Outcome{Class: Semantic, Routine: true, Reason: "the session was closed by hand"}
 	default:
-		return write(Changes{Update: &Update{Sessions, c.session, last.set()}})
+		return mend("the session does not hold its last closing", Changes{Update: &Update{Sessions, c.session, last.set()}})
 	}
 }
 
 // closingsIn are the closings of a session that can be read, this one among
 // them, oldest first.
-func closingsIn(e *velox.Event, c closing, log []velox.Event) []closing {
+func closingsIn(e Event, c closing, log []Event) []closing {
 	type dated struct {
-		event   *velox.Event
+		event   Event
 		closing closing
 	}
 	all := []dated{{e, c}}
-	for i := range log {
-		if log[i].ID == e.ID {
+	for _, other := range log {
+		if other.ID == e.ID {
 			continue
 		}
-		intent, err := Read(log[i])
-		if other, ok := intent.shape.(closing); err == nil && ok {
-			all = append(all, dated{&log[i], other})
+		intent, err := Read(other)
+		if o, ok := intent.shape.(closing); err == nil && ok && o.session == c.session {
+			all = append(all, dated{other, o})
 		}
 	}
-	slices.SortFunc(all, func(a, b dated) int {
-		return cmp.Or(
-			cmp.Compare(a.event.CreatedAt, b.event.CreatedAt), bytes.Compare(a.event.Device[:], b.event.Device[:]),
-			cmp.Compare(a.event.Seq, b.event.Seq), bytes.Compare(a.event.ID[:], b.event.ID[:]))
-	})
+	slices.SortFunc(all, func(a, b dated) int { return compareMade(a.event, b.event) })
 	closings := make([]closing, len(all))
 	for i, d := range all {
 		closings[i] = d.closing
@@ -140,4 +154,52 @@ func (c closing) set() map[string]any {
 		set["note"] = c.note
 	}
 	return set
+}
+
+// entry is CashLedgerEntryCreated. The counters of its session are the sums of its
+// entries, so they can be set at any time. The online API writes no entry of its own,
+// so every event is projected, wherever it was made.
+type entry struct {
+	row     Row
+	session uuid.NullUUID
+}
+
+func readEntry(e Event, p payload) shape {
+	n := entry{session: p.optionalID("cash_session_id")}
+	n.row = Row{Ledger, map[string]any{
+		"id": p.id("entry_id"), "store_id": e.Store, "device_id": e.Device, "seq": e.Seq, "event_id": e.ID,
+		"vector_clock": e.VectorClock, "request_id": p.optionalID("request_id"), "entry_type": p.text("entry_type"),
+		"amount_bs": p.number("amount_bs", money), "amount_usd": p.number("amount_usd", money),
+		"currency": p.textOr("currency", "BS"), "cash_session_id": n.session,
+		"sold_at": p.time("sold_at", e), "metadata": p.json("metadata"),
+	}}
+	return n
+}
+
+func (n entry) asks(Event) Asks {
+	refs := []Ref{n.row.ref()}
+	if n.session.Valid {
+		refs = append(refs, Ref{Entries, n.session.UUID})
+	}
+	return Asks{Refs: refs, Row: n.row.only("entry_type", "amount_bs", "amount_usd", "currency", "cash_session_id", "sold_at")}
+}
+
+func (n entry) plan(e Event, f Facts) Outcome {
+	mine, refusal := f.owned(e, n.row.ref())
+	switch {
+	case refusal != nil:
+		return *refusal
+	case !mine:
+		return write(Changes{Insert: &n.row, Counters: n.session})
+	}
+	e.Online = false
+	out := f.standing(e, n.row)
+	switch {
+	case out.Class == Actionable:
+		out.Changes.Counters = n.session
+	case out.Class == Done && n.session.Valid && f.Counters[n.session.UUID]:
+		return mend("the session's counters are not what its entries add up to",
+			Changes{Update: &Update{Sessions, n.session.UUID, nil}, Counters: n.session})
+	}
+	return out
 }

@@ -3,6 +3,7 @@ package projection
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 
 	"github.com/google/uuid"
 
@@ -47,10 +48,28 @@ func (p payload) object(name string) payload {
 	return inner
 }
 
+// member is an object that must be there.
+func (p payload) member(name string) payload {
+	inner := p.object(name)
+	if inner.members == nil {
+		p.fail(name, "is not an object")
+	}
+	return inner
+}
+
 // lines are the objects in an array that must not be empty.
 func (p payload) lines(name string) []payload {
-	var array []json.RawMessage
-	if err := json.Unmarshal(p.members[name], &array); err != nil || len(array) == 0 {
+	lines := p.list(name)
+	if len(lines) == 0 {
+		p.fail(name, "is not a list of lines")
+	}
+	return lines
+}
+
+// list are the objects in an array.
+func (p payload) list(name string) []payload {
+	var array []json.RawMessage // null reads as one without lines, which no list says
+	if err := json.Unmarshal(p.members[name], &array); err != nil || array == nil {
 		p.fail(name, "is not a list of lines")
 		return nil
 	}
@@ -169,7 +188,7 @@ func (p payload) amount(name string) json.RawMessage {
 }
 
 // time is T, as a timestamptz's text.
-func (p payload) time(name string, e *velox.Event) string {
+func (p payload) time(name string, e Event) string {
 	at, err := instant(p.members[name], e.CreatedAt)
 	if err == nil && (at < firstMillis || at > lastMillis) {
 		err = fmt.Errorf("is no time of this calendar, and created_at is %d ms", e.CreatedAt)
@@ -181,8 +200,18 @@ func (p payload) time(name string, e *velox.Event) string {
 	return stamp(at)
 }
 
+// near is the time of a member that was read.
+func (p payload) near(name string, e Event) *Near {
+	at, _ := instant(p.members[name], e.CreatedAt)
+	raw := p.members[name]
+	return &Near{At: at, Loose: len(raw) > 0 && raw[0] == '"' && !zoned.MatchString(unquote(raw))}
+}
+
+// zoned matches times that name their zone, and dates, which are UTC.
+var zoned = regexp.MustCompile(`(Z|[+-]\d\d(:?\d\d)?|^\d{4}-\d\d-\d\d)$`)
+
 // created is the event's own time.
-func (p payload) created(e *velox.Event) string {
+func (p payload) created(e Event) string {
 	if e.CreatedAt < firstMillis || e.CreatedAt > lastMillis {
 		if *p.err == nil {
 			*p.err = fmt.Errorf("created_at is no time of this calendar: %d ms", e.CreatedAt)
@@ -197,9 +226,22 @@ func (p payload) truthy(name string) bool { return !falsy(p.members[name]) }
 func (p payload) absent(name string) bool { return absent(p.members[name]) }
 
 // actor is who made the event, if anybody.
-func actor(e *velox.Event) uuid.NullUUID {
+func actor(e Event) uuid.NullUUID {
 	if e.Actor.UUID == velox.NoActor {
 		return uuid.NullUUID{}
 	}
 	return e.Actor
+}
+
+// above is a number above zero.
+func (p payload) above(name string, as scale) string {
+	if p.absent(name) {
+		p.fail(name, "is missing")
+		return "0"
+	}
+	n := p.number(name, as)
+	if !positive(n) {
+		p.fail(name, "is not above 0")
+	}
+	return n
 }

@@ -35,24 +35,48 @@ const (
 type Outcome struct {
 	Class   Class
 	Reason  string
-	Waits   Ref     // Waiting, Blocked: the missing row. Semantic: the row that will never be.
-	Changes Changes // Actionable: what to write
+	Routine bool     // Semantic, and too common to be kept in the book of gaps
+	Waits   Ref      // Waiting, Blocked: the missing row. Semantic: the row that will never be.
+	Changes Changes  // Actionable: what to write
+	Then    *Outcome // Actionable: what is left to wait for when it is written
+}
+
+// Event is an event and how it came to this node.
+type Event struct {
+	velox.Event
+	// Online: this node's own online API made it, and wrote the rows itself, from
+	// more than the event says.
+	Online bool
+	// Projected: the POS backend says that it has projected it.
+	Projected bool
 }
 
 // Intent is what an event asks for, before anything is known of the database.
 type Intent struct {
-	event *velox.Event
+	event Event
 	shape shape
 }
 
 // shape is one event type's content, decoded.
 type shape interface {
-	refs() []Ref
-	plan(e *velox.Event, f Facts) Outcome
+	asks(e Event) Asks
+	plan(e Event, f Facts) Outcome
 }
 
-// Refs are the facts that Plan needs.
-func (i Intent) Refs() []Ref { return i.shape.refs() }
+// Asks are the facts that Plan needs.
+func (i Intent) Asks() Asks {
+	asks := i.shape.asks(i.event)
+	asks.Event = i.event
+	return asks
+}
+
+// brings is the row that the event stands for, if any.
+func (i Intent) brings() Ref {
+	if row := i.Asks().Row; row != nil {
+		return row.ref()
+	}
+	return Ref{}
+}
 
 // Plan classifies the event and says what to write. An event whose content does
 // not match its own hash is never projected.
@@ -66,82 +90,86 @@ func (i Intent) Plan(f Facts) Outcome {
 
 // Read decodes what the event said. An error means that the event is poison: it
 // names the member and its value.
-func Read(e velox.Event) (Intent, error) {
+func Read(e Event) (Intent, error) {
 	read, supported := readers[e.Type]
 	switch {
 	case !supported:
-		return Intent{&e, unsupported{}}, nil
+		return Intent{e, unsupported{}}, nil
 	case e.Lost():
-		return Intent{&e, lost{}}, nil
+		return Intent{e, lost{}}, nil
 	}
 	p, err := open(e.Said())
 	if err != nil {
 		return Intent{}, fmt.Errorf("read %s: %w", e.Type, err)
 	}
-	s := read(&e, p)
+	s := read(e, p)
 	if err := p.failed(); err != nil {
 		return Intent{}, fmt.Errorf("read %s: %w", e.Type, err)
 	}
-	return Intent{&e, s}, nil
+	return Intent{e, s}, nil
 }
 
-var readers = map[velox.Type]func(*velox.Event, payload) shape{
-	velox.ProductCreated:      readProduct,
-	velox.CustomerCreated:     readCustomer,
-	velox.CashSessionOpened:   readOpening,
-	velox.CashSessionClosed:   readClosing,
-	velox.StockReceived:       readReceipt,
-	velox.StockAdjusted:       readAdjustment,
-	velox.StockDeltaApplied:   readDelta,
-	velox.SaleCreated:         readSale,
-	velox.SaleVoided:          readVoid,
-	velox.DebtCreated:         readDebt,
-	velox.DebtPaymentRecorded: readPayment,
-	velox.DebtPaymentAdded:    readPayment,
-}
-
-// Supported reports whether events of type t are projected natively at all.
-func Supported(t velox.Type) bool {
-	_, supported := readers[t]
-	return supported
+var readers = map[velox.Type]func(Event, payload) shape{
+	velox.ProductCreated:           readProduct,
+	velox.ProductUpdated:           readProductPatch,
+	velox.ProductDeactivated:       readDeactivation,
+	velox.PriceChanged:             readPrice,
+	velox.RecipeIngredientsUpdated: readRecipe,
+	velox.CustomerCreated:          readCustomer,
+	velox.CustomerUpdated:          readCustomerPatch,
+	velox.CashSessionOpened:        readOpening,
+	velox.CashSessionClosed:        readClosing,
+	velox.CashLedgerEntryCreated:   readEntry,
+	velox.StockReceived:            readReceipt,
+	velox.StockAdjusted:            readAdjustment,
+	velox.StockDeltaApplied:        readDelta,
+	velox.StockQuotaGranted:        readGrant,
+	velox.StockQuotaTransferred:    readTransfer,
+	velox.StockQuotaReclaimed:      readReclaim,
+	velox.SaleCreated:              readSale,
+	velox.SaleVoided:               readVoid,
+	velox.DebtCreated:              readDebt,
+	velox.DebtPaymentRecorded:      readPayment,
+	velox.DebtPaymentAdded:         readPayment,
 }
 
 // Ranks is the number of ranks: events of a lower rank are projected first,
 // because rows of a higher one point at theirs.
-const Ranks = 5
+const Ranks = 6
 
 // Rank is the type's place in that order.
 func Rank(t velox.Type) int {
 	switch t {
-	case velox.SaleCreated, velox.StockReceived, velox.StockAdjusted, velox.StockDeltaApplied:
+	case velox.ProductUpdated, velox.ProductDeactivated, velox.PriceChanged, velox.RecipeIngredientsUpdated,
+		velox.CustomerUpdated, velox.CashLedgerEntryCreated:
 		return 1
-	case velox.DebtCreated:
+	case velox.SaleCreated, velox.StockReceived, velox.StockAdjusted, velox.StockDeltaApplied,
+		velox.StockQuotaGranted, velox.StockQuotaTransferred, velox.StockQuotaReclaimed:
 		return 2
-	case velox.DebtPaymentRecorded, velox.DebtPaymentAdded:
+	case velox.DebtCreated:
 		return 3
-	case velox.SaleVoided, velox.CashSessionClosed:
+	case velox.DebtPaymentRecorded, velox.DebtPaymentAdded:
 		return 4
+	case velox.SaleVoided, velox.CashSessionClosed:
+		return 5
 	default:
 		return 0
 	}
 }
 
-// unsupported is an event of a type that is not projected natively.
+// unsupported is an event of a type that is none of the POS's.
 type unsupported struct{}
 
-func (unsupported) refs() []Ref { return nil }
-func (unsupported) plan(e *velox.Event, _ Facts) Outcome {
-	if e.Type.Known() {
-		return Outcome{Class: Unsupported, Reason: fmt.Sprintf("%s is not projected natively", e.Type)}
-	}
+func (unsupported) asks(Event) Asks { return Asks{} }
+func (unsupported) plan(e Event, _ Facts) Outcome {
 	return Outcome{Class: Unsupported, Reason: fmt.Sprintf("unknown type %s", quote(string(e.Type)))}
 }
 
 // lost is an event whose copy no longer holds what was said.
 type lost struct{}
 
-func (lost) refs() []Ref { return nil }
-func (lost) plan(e *velox.Event, _ Facts) Outcome {
+func (lost) asks(Event) Asks { return Asks{} }
+func (lost) plan(e Event, _ Facts) Outcome {
 	return Outcome{
 		Class: Waiting, Waits: Ref{Said, e.ID},
 		Reason: "payload was overwritten by another event's; the other side must give back what was said",

@@ -3,6 +3,7 @@ package projection
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -21,22 +22,20 @@ type sale struct {
 	number      string // invoice number; "" when none
 	warehouse   uuid.NullUUID
 	customer    uuid.NullUUID
+	buyer       uuid.UUID // of the row, where that was edited online
 	placeholder Row
 	debt        *Row // on credit
 	lines       []saleLine
 	soldAt      string
+	near        *Near
+	exceptions  []string
 }
 
-type saleLine struct {
-	row  Row // of sale_items
-	item Item
-}
-
-func readSale(e *velox.Event, p payload) shape {
+func readSale(e Event, p payload) shape {
 	s := sale{
 		id: p.id("sale_id"), session: p.optionalID("cash_session_id"), seller: seller(e, p),
 		series: p.optionalID("invoice_series_id"), number: p.textOr("invoice_number", ""),
-		warehouse: p.looseID("warehouse_id"), customer: customerOf(p), soldAt: p.time("sold_at", e),
+		warehouse: p.looseID("warehouse_id"), customer: customerOf(p), soldAt: p.time("sold_at", e), near: p.near("sold_at", e),
 	}
 	totals, payment := p.object("totals"), payment(p)
 	method, _ := payment["method"].(string)
@@ -59,6 +58,10 @@ func readSale(e *velox.Event, p payload) shape {
 		}
 		seen[line.item.ID] = true
 		s.lines = append(s.lines, line)
+	}
+	s.exceptions = []string{"journal entry", "message to the customer"}
+	if p.flag("generate_fiscal_invoice") {
+		s.exceptions = append(s.exceptions, "fiscal invoice")
 	}
 	if s.customer.Valid {
 		s.placeholder = placeholder(e, p, s.customer.UUID)
@@ -95,7 +98,7 @@ func payment(p payload) map[string]any {
 }
 
 // seller is the first user that the event names.
-func seller(e *velox.Event, p payload) uuid.NullUUID {
+func seller(e Event, p payload) uuid.NullUUID {
 	if user := actor(e); user.Valid {
 		return user
 	}
@@ -127,7 +130,7 @@ func customerOf(p payload) uuid.NullUUID {
 // PlaceholderNote begins the note of a customer that a sale stood in for.
 const PlaceholderNote = "Auto-creado por proyeccion de venta"
 
-func placeholder(e *velox.Event, p payload, id uuid.UUID) Row {
+func placeholder(e Event, p payload, id uuid.UUID) Row {
 	inner := p.object("customer")
 	either := func(name string) any {
 		if text := inner.text(name); text != nil {
@@ -146,31 +149,8 @@ func placeholder(e *velox.Event, p payload, id uuid.UUID) Row {
 	}}
 }
 
-func readLine(e *velox.Event, p payload, sale uuid.UUID, i int) saleLine {
-	id := p.optionalID("item_id")
-	if !id.Valid {
-		id = some(derive(e.ID, "item", i))
-	}
-	item := Item{ID: id.UUID, Product: p.id("product_id"), Variant: p.optionalID("variant_id")}
-	weighed := p.flag("is_weight_product")
-	weight := p.optionalNumber("weight_value", quantity)
-	item.Qty = p.number("qty", quantity)
-	if text, ok := weight.(string); ok && weighed {
-		item.Qty = text
-	}
-	return saleLine{item: item, row: Row{Items, map[string]any{
-		"id": item.ID, "sale_id": sale, "product_id": item.Product, "variant_id": item.Variant,
-		"lot_id": p.optionalID("lot_id"), "qty": item.Qty,
-		"unit_price_bs": p.number("unit_price_bs", price), "unit_price_usd": p.number("unit_price_usd", price),
-		"discount_bs": p.number("discount_bs", money), "discount_usd": p.number("discount_usd", money),
-		"is_weight_product": weighed, "weight_unit": p.text("weight_unit"), "weight_value": weight,
-		"price_per_weight_bs":  p.optionalNumber("price_per_weight_bs", price),
-		"price_per_weight_usd": p.optionalNumber("price_per_weight_usd", price),
-	}}}
-}
-
-func (s sale) refs() []Ref {
-	refs := []Ref{{Sales, s.id}, {Leftovers, s.id}, {DebtsOf, s.id}}
+func (s sale) asks(e Event) Asks {
+	refs := []Ref{{Sales, s.id}, {Bodies, s.id}, {DebtsOf, s.id}, {Removed, derive(e.ID, "debt", 0)}}
 	optional := func(table Table, id uuid.NullUUID) {
 		if id.Valid {
 			refs = append(refs, Ref{table, id.UUID})
@@ -184,22 +164,29 @@ func (s sale) refs() []Ref {
 		refs = append(refs, Ref{Items, l.item.ID}, Ref{Products, l.item.Product}, Ref{Escrowed, l.item.Product})
 		optional(Variants, l.item.Variant)
 	}
-	return refs
+	said := []string{
+		"cash_session_id", "exchange_rate", "currency", "totals", "payment", "customer_id", "note", "sold_by_user_id", "fiscal_number",
+	}
+	if !s.near.Loose { // else the backend read another instant from it
+		said = append(said, "sold_at")
+	}
+	return Asks{Refs: refs, Near: s.near, Row: s.row.only(said...)}
 }
 
-func (s sale) plan(e *velox.Event, f Facts) Outcome {
-	if out := f.settled(e, Ref{Sales, s.id}); out != nil {
-		if out.Class == Done && f.Hollow[s.id] {
-			return Outcome{Class: Unsupported, Reason: "the sale's row is there without its items; a partial projection is not repaired natively"}
-		}
-		return *out
+func (s sale) plan(e Event, f Facts) Outcome {
+	mine, refusal := f.owned(e, Ref{Sales, s.id})
+	switch {
+	case refusal != nil:
+		return *refusal
+	case mine:
+		return s.standing(e, f)
 	}
 	if out := s.lacks(e, f); out != nil {
 		return *out
 	}
 	sale := Row{Sales, s.row.beyond()}
 	sale.Values["invoice_full_number"] = fullNumber(f, s.series, s.number)
-	c := Changes{Insert: &sale}
+	c := Changes{Insert: &sale, Exceptions: s.exceptions}
 	if s.customer.Valid {
 		if _, known := f.Rows[Ref{Customers, s.customer.UUID}]; !known {
 			c.Dependents = append(c.Dependents, s.placeholder)
@@ -208,15 +195,103 @@ func (s sale) plan(e *velox.Event, f Facts) Outcome {
 	for _, l := range s.lines {
 		c.Dependents = append(c.Dependents, l.row)
 	}
-	s.move(e, f, &c)
+	if out := s.move(e, f, &c); out != nil {
+		return *out
+	}
 	if _, has := f.DebtOf[s.id]; s.debt != nil && !has {
 		c.Dependents = append(c.Dependents, *s.debt)
 	}
-	return write(c)
+	out := write(c)
+	out.Changes.Bare = len(f.Bodies[s.id].Movements) == 0
+	return out
+}
+
+// standing mends a sale whose row is there: lines, movements or the debt that are
+// missing, values that differ.
+func (s sale) standing(e Event, f Facts) Outcome {
+	s = s.withoutGone(f)
+	edited := s.edited(e, f)
+	if slices.Contains(edited, "customer_id") {
+		s.buyer, _ = identifier(unquote(f.Differs[e.ID].Before["customer_id"]))
+	}
+	out := f.standing(e, s.row, edited...)
+	if out.Class != Actionable && out.Class != Done {
+		return out
+	}
+	c := out.Changes
+	if c.Update == nil {
+		c.Update = &Update{Sales, s.id, nil}
+	}
+	reasons := []string{}
+	if out.Class == Actionable {
+		reasons = append(reasons, out.Reason)
+	}
+	if what := s.mendLines(e, f, &c); what != "" {
+		reasons = append(reasons, what)
+	}
+	moved := len(c.Dependents) + len(c.Also)
+	if out := s.move(e, f, &c); out != nil {
+		return *out
+	}
+	if len(c.Dependents)+len(c.Also) > moved {
+		reasons = append(reasons, "movements of the sale are missing or differ")
+	}
+	if what := s.mendDebt(e, f, &c); what != "" {
+		reasons = append(reasons, what)
+	}
+	switch {
+	case len(reasons) == 0 && len(edited) > 0:
+		return Outcome{Class: Semantic, Routine: true, Reason: Ref{Sales, s.id}.String() + " was edited online"}
+	case len(reasons) == 0:
+		return Outcome{Class: Done}
+	case !f.first(e, Ref{Sales, s.id}):
+		return superseded
+	}
+	if out := s.lacks(e, f); out != nil {
+		return *out
+	}
+	for _, column := range edited { // written as it is: the heal log then tells that it was left
+		if c.Update.Set == nil {
+			c.Update.Set = map[string]any{}
+		}
+		c.Update.Set[column] = f.Differs[e.ID].Before[column]
+	}
+	return mend(strings.Join(reasons, "; "), c)
+}
+
+// serverMade: an online sale says less than its rows, of variants for one, wherever its
+// event comes from by now.
+func serverMade(e Event) bool { return e.Online || e.Device == velox.ServerDevice }
+
+// mendDebt adds the debt of a sale on credit, or changes its amounts, unless a
+// DebtCreated has the say, or the online API, which wrote what it meant.
+func (s sale) mendDebt(e Event, f Facts, c *Changes) string {
+	if s.debt == nil || f.Voided[s.id] {
+		return ""
+	}
+	debt, has := f.DebtOf[s.id]
+	bs, usd := s.debt.Values["amount_bs"].(string), s.debt.Values["amount_usd"].(string)
+	customer := s.customer.UUID
+	if debt.Customer == s.buyer {
+		customer = s.buyer
+	}
+	switch {
+	case !has && f.Removed[s.debt.ref().ID]:
+		return ""
+	case !has:
+		c.Dependents = append(c.Dependents, *s.debt)
+		return "the debt of the sale is missing"
+	case !debt.Named && !e.Online && (debt.Bs != bs || debt.USD != usd || debt.Customer != customer):
+		c.Also = append(c.Also, Update{Debts, debt.ID, map[string]any{
+			"amount_bs": bs, "amount_usd": usd, "customer_id": customer,
+		}})
+		return "the debt of the sale differs"
+	}
+	return ""
 }
 
 // lacks names the first row that the sale needs and that is not there.
-func (s sale) lacks(e *velox.Event, f Facts) *Outcome {
+func (s sale) lacks(e Event, f Facts) *Outcome {
 	var blocked *Outcome
 	for _, l := range s.lines {
 		if out := f.parent(e, Ref{Products, l.item.Product}); out != nil {
@@ -224,9 +299,6 @@ func (s sale) lacks(e *velox.Event, f Facts) *Outcome {
 		}
 		if owner, taken := f.Rows[Ref{Items, l.item.ID}]; taken && owner != s.id {
 			return &Outcome{Class: Poison, Reason: fmt.Sprintf("%s belongs to sale %s", Ref{Items, l.item.ID}, owner)}
-		}
-		if f.Escrow[Escrow{e.Device, l.item.Product}] {
-			return &Outcome{Class: Unsupported, Reason: fmt.Sprintf("device %s holds escrow of product %s; quotas are not projected natively", e.Device, l.item.Product)}
 		}
 		blocked = first(blocked, f.variant(e, l.item.Variant))
 	}
@@ -236,8 +308,8 @@ func (s sale) lacks(e *velox.Event, f Facts) *Outcome {
 		}
 	}
 	if s.customer.Valid {
-		if out := f.settled(e, Ref{Customers, s.customer.UUID}); out != nil && out.Class == Poison {
-			return out
+		if _, refusal := f.owned(e, Ref{Customers, s.customer.UUID}); refusal != nil {
+			return refusal
 		}
 	}
 	if s.seller.Valid {
@@ -249,29 +321,77 @@ func (s sale) lacks(e *velox.Event, f Facts) *Outcome {
 	return blocked
 }
 
-// move adds the movements that the ledger does not have yet. Those of a product
-// and variant are there or not as a whole: the backend writes them with the sale.
-func (s sale) move(e *velox.Event, f Facts, c *Changes) {
+// move adds the movements that the ledger does not have yet, and changes one whose
+// quantity is not the line's. What the maker's device holds in escrow goes first; it
+// has left the warehouse before.
+func (s sale) move(e Event, f Facts, c *Changes) *Outcome {
 	warehouse := f.warehouse(s.warehouse)
+	if serverMade(e) && slices.ContainsFunc(f.Bodies[s.id].Movements, func(m Movement) bool { return !m.Reversal }) {
+		return nil
+	}
+	items := make([]Item, len(s.lines))
 	for i, l := range s.lines {
-		if !positive(l.item.Qty) || moved(f.Bodies[s.id].Movements, l.item, false) {
+		items[i] = l.item
+	}
+	missing, out := pair(items, f.Bodies[s.id].Movements, false, s.id, c)
+	if out != nil {
+		return out
+	}
+	taken := map[Share]string{}
+	for _, i := range missing {
+		line := items[i]
+		note := "Venta " + s.id.String()
+		rest := line.Qty
+		share := Share{e.Device, line.Product, line.Variant}
+		if take := s.escrow(e, f, share, taken[share], rest); take != "" {
+			taken[share] = sum(taken[share], take).FloatString(quantity.point)
+			held := f.Escrow[share]
+			left := sum(held.Qty, "-"+taken[share]).FloatString(quantity.point)
+			c.Escrow = append(slices.DeleteFunc(c.Escrow, func(g Grant) bool { return g.Share == share }),
+				Grant{Share: share, Row: held.ID, Was: held.Qty, Qty: left})
+			part := line
+			part.Qty = "-" + take
+			row := saleRow(e, derive(e.ID, "sold from escrow", i), "sold", part, warehouse, s.soldAt, note+" (Escrow)", map[string]any{"sale_id": s.id})
+			row.Values["from_escrow"] = true
+			c.Dependents = append(c.Dependents, row)
+			rest = sum(rest, "-"+take).FloatString(quantity.point)
+		}
+		if !positive(rest) {
 			continue
 		}
-		sold := l.item
-		sold.Qty = "-" + sold.Qty
-		c.Dependents = append(c.Dependents, saleRow(e, derive(e.ID, "sold", i), "sold", sold, warehouse, s.soldAt,
-			"Venta "+s.id.String(), map[string]any{"sale_id": s.id}))
-		c.Stock = append(c.Stock, StockKey{warehouse, sold.Product, sold.Variant})
+		part := line
+		part.Qty = "-" + rest
+		c.Dependents = append(c.Dependents, saleRow(e, derive(e.ID, "sold", i), "sold", part, warehouse, s.soldAt, note, map[string]any{"sale_id": s.id}))
+		c.Stock = append(c.Stock, StockKey{warehouse, line.Product, line.Variant})
 	}
+	return nil
 }
 
-func moved(movements []Movement, item Item, reversal bool) bool {
-	for _, m := range movements {
-		if m.Product == item.Product && m.Variant == item.Variant && m.Reversal == reversal {
-			return true
-		}
+// escrow is how much of a quantity the maker's device takes from its share: "" when
+// nothing.
+func (s sale) escrow(_ Event, f Facts, share Share, taken, qty string) string {
+	held, has := f.Escrow[share]
+	if !has {
+		return ""
 	}
-	return false
+	if held.Expires != nil && *held.Expires <= s.near.At {
+		return ""
+	}
+	left := sum(held.Qty, "-"+zeroed(taken))
+	if left.Sign() <= 0 {
+		return ""
+	}
+	if want := sum(qty); left.Cmp(want) > 0 {
+		left = want
+	}
+	return left.FloatString(quantity.point)
+}
+
+func zeroed(text string) string {
+	if text == "" {
+		return "0"
+	}
+	return text
 }
 
 // positive tells a quantity above zero from its text.

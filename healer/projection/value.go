@@ -86,12 +86,16 @@ func number(raw json.RawMessage) (*big.Rat, error) {
 }
 
 // text prints a number as its column stores it: rounded to the scale, half away
-// from zero.
+// from zero, and zero without a sign.
 func (s scale) text(n *big.Rat) (string, error) {
 	text := n.FloatString(s.point)
-	whole, _, _ := strings.Cut(strings.TrimPrefix(text, "-"), ".")
-	if len(whole) > s.digits-s.point {
+	unsigned := strings.TrimPrefix(text, "-")
+	whole, _, _ := strings.Cut(unsigned, ".")
+	switch {
+	case len(whole) > s.digits-s.point:
 		return "", errNumber
+	case strings.Trim(unsigned, "0.") == "":
+		return unsigned, nil
 	}
 	return text, nil
 }

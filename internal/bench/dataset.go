@@ -180,7 +180,7 @@ func (d *dataset) insert(from, to int, salt, at string) string {
 				"subtotal_bs": %%s, "discount_usd": 0, "subtotal_usd": 2}, "payment": {"method": "CASH_BS"}, "sale_id": "%%s", "sold_at": %%s,
 				"currency": "BS", "request_id": "%%s", "exchange_rate": 40, "cash_session_id": "%%s"}',
 				1 + i %% 5, md5('item' || i)::uuid, md5('product' || i %% 3000)::uuid, i %% 900, i %% 4000, i %% 4000, md5('sale' || i)::uuid,
-				1600000000000 + i, md5('request%[5]s' || i)::uuid, md5('session' || i / 700)::uuid)
+				(extract(epoch FROM at) * 1000)::bigint, md5('request%[5]s' || i)::uuid, md5('session' || i / 700)::uuid)
 			ELSE format('{"qty": %%s, "movement_id": "%%s", "product_id": "%%s", "warehouse_id": "%%s", "unit_cost_bs": %%s, "unit_cost_usd": 0.5}',
 				i %% 50, md5('movement' || i)::uuid, md5('product' || i %% 3000)::uuid, md5('warehouse')::uuid, i %% 500) END)::jsonb AS said) s`,
 		shop, from, to, at, salt)

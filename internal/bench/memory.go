@@ -29,9 +29,9 @@ func measureMemory(ctx context.Context, d *dataset, f *figures) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	binary := filepath.Join(dir, "reconciled")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/reconciled").CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w: %s", err, out)
+	binary, err := buildProgram(ctx, dir)
+	if err != nil {
+		return err
 	}
 	config, err := yaml.Marshal(map[string]any{
 		"database":    map[string]any{"url": d.server.URL("reconciled_runtime", storeDatabase)},
@@ -64,4 +64,13 @@ func measureMemory(ctx context.Context, d *dataset, f *figures) (err error) {
 	}
 	f.add("merkle.rss.mb", float64(usage.Maxrss)/1024, "MB")
 	return nil
+}
+
+// buildProgram builds reconciled into dir, as it is released.
+func buildProgram(ctx context.Context, dir string) (string, error) {
+	binary := filepath.Join(dir, "reconciled")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/reconciled").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w: %s", err, out)
+	}
+	return binary, nil
 }

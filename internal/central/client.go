@@ -43,10 +43,8 @@ type ClientOptions struct {
 	Transport    http.RoundTripper // http.DefaultTransport when nil
 }
 
-const (
-	tries           = 4 // of one call
-	breakerFailures = 5 // in a row, until the breaker opens
-)
+// tries of one call.
+const tries = 4
 
 // Client is central as a round sees it: a reconcile.Peer. Every call is repeated
 // while central cannot be reached or fails, and none is made while the store's
@@ -59,11 +57,8 @@ type Client struct {
 	retry    retrypolicy.RetryPolicy[[]byte]
 
 	mu       sync.Mutex
-	breakers map[velox.StoreID]breaker
+	breakers map[velox.StoreID]*breaker
 }
-
-// breaker is a store's: what fails for one need not fail for the others.
-type breaker = circuitbreaker.CircuitBreaker[[]byte]
 
 var (
 	_ reconcile.DiffPeer = (*Client)(nil)
@@ -80,7 +75,7 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	opts.RetryDelay = orDefault(opts.RetryDelay, 200*time.Millisecond)
 	opts.BreakerDelay = orDefault(opts.BreakerDelay, time.Minute)
 	c := &Client{
-		base: base, opts: opts, breakers: map[velox.StoreID]breaker{},
+		base: base, opts: opts, breakers: map[velox.StoreID]*breaker{},
 		up: newLimiter(opts.UploadRate), down: newLimiter(opts.DownloadRate),
 		http: &http.Client{
 			Transport: opts.Transport,
@@ -94,20 +89,6 @@ func NewClient(opts ClientOptions) (*Client, error) {
 		}).
 		WithMaxAttempts(tries).WithBackoff(opts.RetryDelay, 5*time.Second).WithJitterFactor(0.2).ReturnLastFailure().Build()
 	return c, nil
-}
-
-// breakerOf is a store's breaker, made when it is first needed.
-func (c *Client) breakerOf(store velox.StoreID) breaker {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	b, ok := c.breakers[store]
-	if !ok {
-		b = circuitbreaker.NewBuilder[[]byte]().
-			HandleIf(func(_ []byte, err error) bool { return isCentralsFault(err) }).
-			WithFailureThreshold(breakerFailures).WithDelay(c.opts.BreakerDelay).WithJitterFactor(0.1).Build()
-		c.breakers[store] = b
-	}
-	return b
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {
@@ -137,9 +118,12 @@ func (e *StatusError) Is(target error) bool {
 }
 
 // isCentralsFault: central was not reached, or failed, or is not central. What it
-// refused is the caller's fault and no reason to leave it alone.
+// refused is the caller's fault, or somebody's decision, and no reason to leave it alone.
 func isCentralsFault(err error) bool {
 	if status := new(StatusError); errors.As(err, &status) {
+		if status.Code == CodePaused || status.Code == CodeObserving {
+			return false
+		}
 		return status.Status >= 500 || status.Status == http.StatusTooManyRequests
 	}
 	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrNotCentral)
@@ -148,14 +132,14 @@ func isCentralsFault(err error) bool {
 // post makes one call, with its retries, and returns the answer's body.
 func (c *Client) post(ctx context.Context, store velox.StoreID, call, media, wantMedia string, body []byte, header *http.Header) ([]byte, error) {
 	breaker := c.breakerOf(store)
-	answer, err := failsafe.With[[]byte](c.retry, breaker).WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[[]byte]) ([]byte, error) {
+	answer, err := failsafe.With[[]byte](c.retry, breaker.circuit).WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[[]byte]) ([]byte, error) {
 		return c.try(exec.Context(), http.MethodPost, store, call, media, wantMedia, body, header)
 	})
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, fmt.Errorf("%s: %w", call, context.Cause(ctx))
 	case errors.Is(err, circuitbreaker.ErrOpen):
-		return nil, fmt.Errorf("%s: %w for another %s", call, ErrBreakerOpen, breaker.RemainingDelay().Round(time.Second))
+		return nil, fmt.Errorf("%s: %w for another %s", call, ErrBreakerOpen, breaker.circuit.RemainingDelay().Round(time.Second))
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", call, err)
 	}
@@ -326,20 +310,3 @@ func (c *Client) Probe(ctx context.Context, store velox.StoreID) (ready Ready, l
 }
 
 const probeTimeout = 10 * time.Second
-
-// Breaker is the state of a store's circuit breaker as the runbook names it: CLOSED,
-// OPEN or HALF_OPEN. An open breaker whose delay is over is half open: the next call
-// is its probe.
-func (c *Client) Breaker(store velox.StoreID) string {
-	switch b := c.breakerOf(store); {
-	case b.IsClosed():
-		return "CLOSED"
-	case b.IsOpen() && b.RemainingDelay() > 0:
-		return "OPEN"
-	default:
-		return "HALF_OPEN"
-	}
-}
-
-// ResetBreaker closes a store's breaker.
-func (c *Client) ResetBreaker(store velox.StoreID) { c.breakerOf(store).Close() }

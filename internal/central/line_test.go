@@ -238,7 +238,7 @@ func TestAStoreThatFailsStopsNoOther(t *testing.T) {
 	if _, err := client.Weigh(t.Context(), other, merkle.Want{}); err != nil {
 		t.Error(err)
 	}
-	if one, two := client.Breaker(shop), client.Breaker(other); one != "OPEN" || two != "CLOSED" {
+	if one, two := client.Breaker(shop).State, client.Breaker(other).State; one != central.Open || two != central.Closed {
 		t.Errorf("breakers %s and %s, want OPEN and CLOSED", one, two)
 	}
 }

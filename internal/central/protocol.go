@@ -20,6 +20,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/veloxpos/reconciled/merkle"
 )
@@ -39,7 +40,6 @@ const (
 
 // Limits of bodies in bytes, after decompression.
 const (
-	maxJSON = 4 << 20
 	maxPage = 64 << 20
 )
 
@@ -58,6 +58,21 @@ var (
 
 // codeVersion is the problem of a message in another version.
 const codeVersion = "MESSAGE_VERSION"
+
+// Codes of an UnavailableError.
+const (
+	CodePaused    = "PAUSED"    // a person has stopped all writing for a while
+	CodeObserving = "OBSERVING" // central is configured to write nothing
+)
+
+// UnavailableError: central is well, and takes no events for now. It answers 503.
+type UnavailableError struct {
+	Code       string
+	Reason     string // for the store's operators
+	RetryAfter time.Duration
+}
+
+func (e *UnavailableError) Error() string { return e.Reason }
 
 // problem is the body of every error.
 type problem struct {

@@ -154,3 +154,12 @@ func TestI8EventsOfTheLastAgreementAloneAreMissedToo(t *testing.T) {
 	p.use(t, backup)
 	wantBack(t, p.wantRound(t, reconcile.Repaired), reconcile.Here)
 }
+
+func TestAnEventReceivedBeforeTimeBeganIsSentToo(t *testing.T) {
+	p := newPair(t)
+	p.store.add(received(0, 3)...)
+	p.store.exec(`UPDATE events SET received_at = '-infinity' WHERE seq = 1`)
+	if r := p.wantRound(t, reconcile.Repaired); r.Pushed[reconcile.Stored] != 3 {
+		t.Errorf("pushed %v, want all 3", r.Pushed)
+	}
+}

@@ -542,7 +542,7 @@ func TestTheBreakerOpensAfterFiveFailuresAndCanBeReset(t *testing.T) {
 			t.Fatal("a round without central succeeded")
 		}
 	}
-	if got := p.client.Breaker(shop); got != "OPEN" {
+	if got := p.client.Breaker(shop).State; got != central.Open {
 		t.Errorf("breaker %s, want OPEN", got)
 	}
 	if _, err := p.round(t); !errors.Is(err, central.ErrBreakerOpen) {
@@ -551,7 +551,7 @@ func TestTheBreakerOpensAfterFiveFailuresAndCanBeReset(t *testing.T) {
 	down.Store(false)
 	p.client.ResetBreaker(shop)
 	p.wantRound(t, reconcile.InSync)
-	if got := p.client.Breaker(shop); got != "CLOSED" {
+	if got := p.client.Breaker(shop).State; got != central.Closed {
 		t.Errorf("breaker %s, want CLOSED", got)
 	}
 }

@@ -29,7 +29,8 @@ type Log interface {
 	reconcile.Archive
 	reconcile.Scales
 	reconcile.Rehasher
-	// Accept stores events without a lease: ingest is idempotent by event_id.
+	// Accept stores events without a lease: ingest is idempotent by event_id. It fails
+	// with an *UnavailableError when it takes none for now.
 	Accept(ctx context.Context, store velox.StoreID, from uuid.UUID, events []velox.Event) ([]reconcile.Outcome, error)
 }
 
@@ -40,7 +41,12 @@ type ServerOptions struct {
 	Tokens map[velox.StoreID][]string
 	// Failed is told of every call that ended in a 5xx, once. May be nil.
 	Failed func(call string, store velox.StoreID, err error)
+	// Heard notes that a store has called, at most every heardEvery. May be nil.
+	Heard func(ctx context.Context, store velox.StoreID) error
 }
+
+// heardEvery is how exactly it is known when a store last called.
+const heardEvery = 5 * time.Minute
 
 // Bounds of the calls that are worked on together: of one store, so that one that
 // repeats itself cannot starve the others, and of all, since each may hold a page.
@@ -59,11 +65,12 @@ type Server struct {
 	mu       sync.Mutex
 	inFlight map[velox.StoreID]int
 	all      int
+	heard    map[velox.StoreID]time.Time // when that was last noted
 }
 
 // NewServer answers from log.
 func NewServer(log Log, opts ServerOptions) *Server {
-	s := &Server{log: log, opts: opts, tokens: map[velox.StoreID][][sha256.Size]byte{}, inFlight: map[velox.StoreID]int{}}
+	s := &Server{log: log, opts: opts, tokens: map[velox.StoreID][][sha256.Size]byte{}, inFlight: map[velox.StoreID]int{}, heard: map[velox.StoreID]time.Time{}}
 	for store, tokens := range opts.Tokens {
 		for _, token := range tokens {
 			s.tokens[store] = append(s.tokens[store], sha256.Sum256([]byte(token)))
@@ -125,6 +132,7 @@ func (s *Server) call(name, media string, answer func(context.Context, request) 
 			return
 		}
 		defer s.leave(store)
+		s.hear(r.Context(), store)
 		from, err := sender(r)
 		if err != nil {
 			s.fail(w, name, store, err)
@@ -196,6 +204,23 @@ func (s *Server) admit(r *http.Request, media string) (velox.StoreID, error) {
 }
 
 // sender is the installation that calls; uuid.Nil when it does not say.
+// hear notes that a store has called. It is told like any failed call when that cannot
+// be noted, and the call goes on.
+func (s *Server) hear(ctx context.Context, store velox.StoreID) {
+	s.mu.Lock()
+	due := s.opts.Heard != nil && time.Since(s.heard[store]) >= heardEvery
+	if due {
+		s.heard[store] = time.Now()
+	}
+	s.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := s.opts.Heard(ctx, store); err != nil && s.opts.Failed != nil {
+		s.opts.Failed("hear", store, err)
+	}
+}
+
 func sender(r *http.Request) (uuid.UUID, error) {
 	header := r.Header.Get(headerInstallation)
 	if header == "" {
@@ -243,9 +268,13 @@ func (s *Server) leave(store velox.StoreID) {
 
 func (s *Server) fail(w http.ResponseWriter, call string, store velox.StoreID, err error) {
 	var refused *refusal
+	var away *UnavailableError
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &refused):
+	case errors.As(err, &away):
+		refused = &refusal{http.StatusServiceUnavailable, problem{Code: away.Code, Message: away.Reason}}
+		w.Header().Set("Retry-After", strconv.Itoa(int(max(away.RetryAfter, time.Second).Seconds())))
 	case errors.As(err, &tooLarge):
 		refused = &refusal{http.StatusRequestEntityTooLarge, problem{Code: "TOO_LARGE", Message: err.Error()}}
 	default:

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"net/http"
 
 	"github.com/veloxpos/reconciled/internal/velox"
 	"github.com/veloxpos/reconciled/merkle"
@@ -48,9 +47,9 @@ func (c *Client) Slot(ctx context.Context, store velox.StoreID, slot int64) ([]m
 }
 
 func (s *Server) slot(ctx context.Context, r request) (reply, error) {
-	var asked slotRequest
-	if err := json.NewDecoder(r.body).Decode(&asked); err != nil {
-		return reply{}, refuse(http.StatusBadRequest, "BAD_JSON", "slot", "body: %v", err)
+	asked, err := read(r.body, func(b []byte) (s slotRequest, err error) { return s, json.Unmarshal(b, &s) })
+	if err != nil {
+		return reply{}, err
 	}
 	items, err := s.log.SlotItems(ctx, r.store, asked.Slot)
 	if err != nil {

@@ -1,10 +1,15 @@
 package central_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
+	"github.com/veloxpos/reconciled/internal/health"
+	"github.com/veloxpos/reconciled/internal/postgres"
 	"github.com/veloxpos/reconciled/internal/velox"
 	"github.com/veloxpos/reconciled/merkle/reconcile"
 )
@@ -48,6 +53,55 @@ func TestI8ARestoredStoreIsRecognisedAndCaughtUp(t *testing.T) {
 	}
 	wantBack(t, p.wantRound(t, reconcile.InSync), "")
 	wantBack(t, p.wantRound(t, reconcile.InSync), "")
+}
+
+// The events that come back say which numbers were used: before the first sale is made
+// with one of them, and to central by what it remembers.
+func TestI8ARestoredStoreIsToldThatItsFiscalRangeWentBackBeforeItSells(t *testing.T) {
+	p := newPair(t)
+	sale := func(i, number int) velox.Event {
+		return event(i, velox.SaleCreated, fmt.Sprintf(`{"sale_id": "%s", "fiscal_number": %d, "invoice_series_id": "%s"}`, uuid.NewSHA1(shop, fmt.Append(nil, number)), number, other))
+	}
+	for _, s := range []*side{p.store, p.central} {
+		s.exec(`INSERT INTO fiscal_sequence_ranges (store_id, series_id, device_id, range_start, range_end, used_up_to, granted_at, expires_at)
+			VALUES ($1, $2, $3, 100, 199, 150, '2026-11-01', '2026-12-01')`, shop, other, uuid.NewSHA1(shop, []byte("till")).String())
+	}
+	measured := func(s *side) string {
+		t.Helper()
+		snapshot := health.Snapshot{Central: s == p.central}
+		if _, err := s.log.Pin(t.Context(), shop); err != nil {
+			t.Fatal(err)
+		}
+		if err := postgres.NewHealth(s.log).Measure(t.Context(), shop, &snapshot); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range snapshot.Details {
+			if a.Kind == "fiscal_regression" {
+				return a.Text
+			}
+		}
+		return ""
+	}
+	p.store.add(sale(1, 150))
+	p.wantRound(t, reconcile.Repaired)
+	backup := p.store.copy()
+	p.store.add(sale(2, 151), sale(3, 180))
+	p.store.exec(`UPDATE fiscal_sequence_ranges SET used_up_to = 180`)
+	p.wantRound(t, reconcile.Repaired)
+	if got := measured(p.store); got != "" {
+		t.Errorf("before anything went back: %q", got)
+	}
+
+	p.use(t, backup)
+	if got := measured(p.store); got != "" {
+		t.Errorf("before it has reached central nothing can tell: %q", got)
+	}
+	wantBack(t, p.wantRound(t, reconcile.Repaired), reconcile.Here)
+	for name, s := range map[string]*side{"the store": p.store, "central": p.central} {
+		if got := measured(s); !strings.Contains(got, "used up to 150, but 180 was seen") {
+			t.Errorf("%s says %q", name, got)
+		}
+	}
 }
 
 func TestI8ACloneIsRecognisedByEachOfTheTwo(t *testing.T) {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/mail"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -48,9 +48,6 @@ func (f faults) err() error {
 	return fmt.Errorf("%w:\n  %s", ErrInvalid, strings.Join(f, "\n  "))
 }
 
-// maxSecret bounds a secret's file, so that a wrong path cannot fill memory.
-const maxSecret = 64 << 10
-
 // readSecrets fills each value that a *_file key names, of those that the mode
 // needs. Both at once are a fault: nobody could tell which one counts.
 func (c *Config) readSecrets(mode Mode, f *faults) {
@@ -62,19 +59,12 @@ func (c *Config) readSecrets(mode Mode, f *faults) {
 			f.add(key, "given both here and by %s_file", key)
 			return
 		}
-		info, err := os.Stat(path)
-		if err == nil && info.Size() > maxSecret {
-			f.add(key+"_file", "%s holds %d bytes, a secret has at most %d", path, info.Size(), maxSecret)
-			return
-		}
-		text, err := os.ReadFile(path)
+		text, err := readSecret(path)
 		if err != nil {
 			f.add(key+"_file", "%v", err)
 			return
 		}
-		if *value = strings.TrimSpace(string(text)); *value == "" {
-			f.add(key+"_file", "%s is empty", path)
-		}
+		*value = text
 	}
 	if mode == Migrate {
 		read("database.migrate_url", &c.Database.MigrateURL, c.Database.MigrateURLFile)
@@ -86,6 +76,8 @@ func (c *Config) readSecrets(mode Mode, f *faults) {
 	}
 	read("database.url", &c.Database.URL, c.Database.URLFile)
 	read("redis.url", &c.Redis.URL, c.Redis.URLFile)
+	read("alerts.mail.password", &c.Alerts.Mail.Password, c.Alerts.Mail.PasswordFile)
+	read("alerts.webhook.secret", &c.Alerts.Webhook.Secret, c.Alerts.Webhook.SecretFile)
 	for i := range c.Credentials {
 		read(fmt.Sprintf("credentials[%d].token", i), &c.Credentials[i].Token, c.Credentials[i].TokenFile)
 	}
@@ -97,10 +89,13 @@ func (c *Config) check(mode Mode, f *faults) {
 		return
 	}
 	checkListen(f, "api.listen", c.API.Listen)
-	required(f, "api.token", c.API.Token)
+	c.checkToken(f)
 	c.checkStores(f)
 	if mode == Client {
 		return
+	}
+	if !slices.Contains([]string{"normal", "observe"}, c.Mode) {
+		f.add("mode", "%q is neither normal nor observe", c.Mode)
 	}
 	required(f, "database.url", c.Database.URL)
 	if c.Database.MaxConns != 0 && c.Database.MaxConns < 4 {
@@ -118,6 +113,12 @@ func (c *Config) check(mode Mode, f *faults) {
 	if c.Heal.Grace < 0 || c.Heal.Grace > time.Hour {
 		f.add("heal.grace", "%s is not between 0s and 1h", c.Heal.Grace)
 	}
+	if c.Heal.Patience < time.Second || c.Heal.Patience > 24*time.Hour {
+		f.add("heal.patience", "%s is not between 1s and 24h", c.Heal.Patience)
+	}
+	if !slices.Contains([]string{"native", "requeue", "requeue-then-native"}, c.Heal.Strategy) {
+		f.add("heal.strategy", "%q is none of native, requeue, requeue-then-native", c.Heal.Strategy)
+	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		f.add("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
 	}
@@ -127,11 +128,14 @@ func (c *Config) check(mode Mode, f *faults) {
 		{"schedule.reconcile", c.Schedule.Reconcile},
 		{"schedule.scrub", c.Schedule.Scrub},
 		{"schedule.snapshot", c.Schedule.Snapshot},
+		{"schedule.watch", c.Schedule.Watch},
 	} {
 		if _, err := ParseSchedule(s.spec); err != nil {
 			f.add(s.key, "%v", err)
 		}
 	}
+	c.Health.check(f)
+	c.Alerts.check(f)
 	for i, text := range c.Schedule.Quiet {
 		window, err := parseWindow(text)
 		if err != nil {
@@ -151,10 +155,100 @@ func (c *Config) check(mode Mode, f *faults) {
 	}
 }
 
+func (h Health) check(f *faults) {
+	for _, l := range []struct {
+		key   string
+		limit Limit
+	}{
+		{"gaps", h.Gaps},
+		{"negative_stock", h.NegativeStock},
+		{"outbox_pending", h.OutboxPending},
+		{"outbox_dead", h.OutboxDead},
+		{"fiscal_duplicates", h.FiscalDuplicates},
+		{"conflict_rate", h.ConflictRate},
+		{"disk_used_percent", h.DiskUsedPercent},
+	} {
+		checkLimit(f, "health."+l.key, l.limit.Degraded, l.limit.Critical, -1)
+	}
+	for _, l := range []struct {
+		key   string
+		limit LimitTime
+	}{{"latency", h.Latency}, {"clock_skew", h.ClockSkew}, {"silence", h.Silence}} {
+		checkLimit(f, "health."+l.key, l.limit.Degraded, l.limit.Critical, 0)
+	}
+	if h.LatePeriods < 1 {
+		f.add("health.late_periods", "%d is not at least 1", h.LatePeriods)
+	}
+}
+
+// checkLimit refuses what is below never, and a store that is critical before it is
+// degraded.
+func checkLimit[N int64 | time.Duration](f *faults, key string, degraded, critical, never N) {
+	switch {
+	case degraded < never:
+		f.add(key+".degraded", "%v is below %v, which is never", degraded, never)
+	case critical < never:
+		f.add(key+".critical", "%v is below %v, which is never", critical, never)
+	case critical != never && (critical < degraded || degraded == never):
+		f.add(key+".critical", "%v is less than degraded, %v", critical, degraded)
+	}
+}
+
+func (a Alerts) check(f *faults) {
+	for _, u := range []struct{ key, value string }{{"alerts.webhook.url", a.Webhook.URL}, {"alerts.alertmanager.url", a.Alertmanager.URL}} {
+		if u.value == "" {
+			continue
+		}
+		if parsed, err := url.Parse(u.value); err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https") {
+			f.add(u.key, "is not an http(s) address") // it may hold a password
+		}
+	}
+	if (a.Webhook.URL == "") != (a.Webhook.Secret == "") {
+		f.add("alerts.webhook", "url and secret go together: what is posted is signed")
+	}
+	m := a.Mail
+	if m.Relay == "" {
+		if len(m.To) > 0 {
+			f.add("alerts.mail.relay", "is missing, and mail is to go to %s", strings.Join(m.To, ", "))
+		}
+		return
+	}
+	checkListen(f, "alerts.mail.relay", m.Relay)
+	if len(m.To)+len(m.Escalate) == 0 {
+		f.add("alerts.mail.to", "is missing")
+	}
+	for _, l := range []struct {
+		key       string
+		addresses []string
+	}{{"from", []string{m.From}}, {"to", m.To}, {"escalate", m.Escalate}} {
+		for _, address := range l.addresses {
+			if _, err := mail.ParseAddress(address); err != nil {
+				f.add("alerts.mail."+l.key, "%q is not a mail address", address)
+			}
+		}
+	}
+	switch {
+	case m.Username != "" && m.Plaintext:
+		f.add("alerts.mail.plaintext", "excludes a password, which is not sent without TLS")
+	case (m.Username == "") != (m.Password == ""):
+		f.add("alerts.mail", "username and password go together")
+	}
+}
+
 func required(f *faults, key, value string) {
 	if value == "" {
 		f.add(key, "is missing")
 	}
+}
+
+// checkToken makes the first of the admin's tokens the one that this program uses.
+func (c *Config) checkToken(f *faults) {
+	tokens, err := parseTokens(c.API.Token)
+	if err != nil {
+		f.add("api.token", "%v", err)
+		return
+	}
+	c.API.Token, c.API.tokens = tokens[0], tokens
 }
 
 func checkListen(f *faults, key, value string) {
@@ -217,10 +311,10 @@ func (c *Config) checkCentral(f *faults) {
 	switch {
 	case c.Central.URL == "":
 		f.add("central.url", "is missing")
+	case strings.Contains(c.Central.URL, "@"):
+		f.add("central.url", "must not hold a password: tokens go to credentials")
 	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
 		f.add("central.url", "%q is not an http(s) address", c.Central.URL)
-	case u.User != nil:
-		f.add("central.url", "must not hold a password: tokens go to credentials")
 	}
 	c.uploadRate = parseRate(f, "central.upload_rate", c.Central.UploadRate)
 	c.downloadRate = parseRate(f, "central.download_rate", c.Central.DownloadRate)

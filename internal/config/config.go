@@ -19,6 +19,8 @@ import (
 
 // Config is the whole configuration. deploy/reconciled.yaml explains each key.
 type Config struct {
+	// Mode is "normal", or "observe": look, and write nothing to the POS's data.
+	Mode        string       `yaml:"mode" env:"MODE"`
 	Database    Database     `yaml:"database" envPrefix:"DATABASE_"`
 	Redis       Redis        `yaml:"redis" envPrefix:"REDIS_"`
 	Stores      []string     `yaml:"stores" env:"STORES"`
@@ -30,6 +32,7 @@ type Config struct {
 	Lock        Lock         `yaml:"lock" envPrefix:"LOCK_"`
 	Heal        Heal         `yaml:"heal" envPrefix:"HEAL_"`
 	Health      Health       `yaml:"health" envPrefix:"HEALTH_"`
+	Alerts      Alerts       `yaml:"alerts" envPrefix:"ALERTS_"`
 	Log         Log          `yaml:"log" envPrefix:"LOG_"`
 
 	stores                   []uuid.UUID
@@ -56,9 +59,13 @@ type Redis struct {
 
 // API is where operators and the runbook's requests reach the daemon.
 type API struct {
-	Listen    string `yaml:"listen" env:"LISTEN"`
+	Listen string `yaml:"listen" env:"LISTEN"`
+	// Token is the admin's, a second one on a line of its own while it changes. Once
+	// loaded it is the first, which the commands use.
 	Token     string `yaml:"token" env:"TOKEN"`
 	TokenFile string `yaml:"token_file" env:"TOKEN_FILE"`
+
+	tokens []string
 }
 
 // Central is where a store finds central; `reconciled run` needs it.
@@ -91,6 +98,7 @@ type Schedule struct {
 	Reconcile string `yaml:"reconcile" env:"RECONCILE"`
 	Scrub     string `yaml:"scrub" env:"SCRUB"`
 	Snapshot  string `yaml:"snapshot" env:"SNAPSHOT"`
+	Watch     string `yaml:"watch" env:"WATCH"`
 	// Quiet are times of day in which the schedule moves little: "22:00-06:00".
 	Quiet []string `yaml:"quiet" env:"QUIET"`
 }
@@ -100,17 +108,77 @@ type Lock struct {
 	TTL time.Duration `yaml:"ttl" env:"TTL"`
 }
 
-// Heal bounds what the healer leaves to the POS backend.
+// Heal says how the healer works beside the POS backend.
 type Heal struct {
 	Grace time.Duration `yaml:"grace" env:"GRACE"`
+	// Strategy is a healer.Strategy.
+	Strategy string        `yaml:"strategy" env:"STRATEGY"`
+	Patience time.Duration `yaml:"patience" env:"PATIENCE"`
 }
 
-// Health are the limits beyond which a store is critical.
+// Health says from where on a store is degraded, and critical.
 type Health struct {
-	CriticalGaps          int `yaml:"critical_gaps" env:"CRITICAL_GAPS"`
-	CriticalNegativeStock int `yaml:"critical_negative_stock" env:"CRITICAL_NEGATIVE_STOCK"`
-	CriticalOutboxDead    int `yaml:"critical_outbox_dead" env:"CRITICAL_OUTBOX_DEAD"`
-	CriticalConflictRate  int `yaml:"critical_conflict_rate" env:"CRITICAL_CONFLICT_RATE"`
+	Gaps             Limit `yaml:"gaps" envPrefix:"GAPS_"`
+	NegativeStock    Limit `yaml:"negative_stock" envPrefix:"NEGATIVE_STOCK_"`
+	OutboxPending    Limit `yaml:"outbox_pending" envPrefix:"OUTBOX_PENDING_"`
+	OutboxDead       Limit `yaml:"outbox_dead" envPrefix:"OUTBOX_DEAD_"`
+	FiscalDuplicates Limit `yaml:"fiscal_duplicates" envPrefix:"FISCAL_DUPLICATES_"`
+	ConflictRate     Limit `yaml:"conflict_rate" envPrefix:"CONFLICT_RATE_"`
+	DiskUsedPercent  Limit `yaml:"disk_used_percent" envPrefix:"DISK_USED_PERCENT_"`
+
+	Latency   LimitTime `yaml:"latency" envPrefix:"LATENCY_"`
+	ClockSkew LimitTime `yaml:"clock_skew" envPrefix:"CLOCK_SKEW_"`
+	Silence   LimitTime `yaml:"silence" envPrefix:"SILENCE_"`
+
+	LatePeriods int      `yaml:"late_periods" env:"LATE_PERIODS"`
+	Disks       []string `yaml:"disks" env:"DISKS"`
+}
+
+// Limit of a count: more than Degraded is degraded, more than Critical critical; -1 is
+// never.
+type Limit struct {
+	Degraded int64 `yaml:"degraded" env:"DEGRADED"`
+	Critical int64 `yaml:"critical" env:"CRITICAL"`
+}
+
+// LimitTime is a Limit of a duration; 0 is never.
+type LimitTime struct {
+	Degraded time.Duration `yaml:"degraded" env:"DEGRADED"`
+	Critical time.Duration `yaml:"critical" env:"CRITICAL"`
+}
+
+// Alerts says who is told what is wrong. The log always is.
+type Alerts struct {
+	// Screens: the shop's own, through the POS's notifications.
+	Screens      bool         `yaml:"screens" env:"SCREENS"`
+	Mail         Mail         `yaml:"mail" envPrefix:"MAIL_"`
+	Webhook      Webhook      `yaml:"webhook" envPrefix:"WEBHOOK_"`
+	Alertmanager Alertmanager `yaml:"alertmanager" envPrefix:"ALERTMANAGER_"`
+}
+
+// Mail goes out by a relay; none without one.
+type Mail struct {
+	Relay        string   `yaml:"relay" env:"RELAY"`
+	From         string   `yaml:"from" env:"FROM"`
+	Username     string   `yaml:"username" env:"USERNAME"`
+	Password     string   `yaml:"password" env:"PASSWORD"`
+	PasswordFile string   `yaml:"password_file" env:"PASSWORD_FILE"`
+	Plaintext    bool     `yaml:"plaintext" env:"PLAINTEXT"`
+	To           []string `yaml:"to" env:"TO"`
+	// Escalate are told in turn, one an hour, while nobody acknowledges.
+	Escalate []string `yaml:"escalate" env:"ESCALATE"`
+}
+
+// Webhook is posted to, signed; none without a URL.
+type Webhook struct {
+	URL        string `yaml:"url" env:"URL"`
+	Secret     string `yaml:"secret" env:"SECRET"`
+	SecretFile string `yaml:"secret_file" env:"SECRET_FILE"`
+}
+
+// Alertmanager is an Alertmanager's base; none without a URL.
+type Alertmanager struct {
+	URL string `yaml:"url" env:"URL"`
 }
 
 // Log is how much the daemon says: debug, info, warn or error.
@@ -121,14 +189,21 @@ type Log struct {
 // defaults are what a key has that the file does not name.
 func defaults() Config {
 	return Config{
+		Mode:     "normal",
 		Redis:    Redis{WhenAway: "fence"},
 		API:      API{Listen: "127.0.0.1:9464"},
 		Central:  Central{UploadRate: "0", DownloadRate: "0"},
-		Schedule: Schedule{Heal: "@every 1m", HealFull: "@every 1h", Reconcile: "@every 10m", Scrub: "@every 1h", Snapshot: "@every 5m"},
+		Schedule: Schedule{Heal: "@every 1m", HealFull: "@every 1h", Reconcile: "@every 10m", Scrub: "@every 1h", Snapshot: "@every 5m", Watch: "@every 1m"},
 		Lock:     Lock{TTL: 30 * time.Second},
-		Heal:     Heal{Grace: time.Minute},
-		Health:   Health{CriticalGaps: 10, CriticalNegativeStock: 5, CriticalOutboxDead: 5, CriticalConflictRate: 50},
-		Log:      Log{Level: "info"},
+		Heal:     Heal{Grace: time.Minute, Strategy: "requeue-then-native", Patience: 2 * time.Minute},
+		Health: Health{
+			Gaps: Limit{0, 10}, NegativeStock: Limit{0, 5}, OutboxPending: Limit{10, -1}, OutboxDead: Limit{0, 5},
+			FiscalDuplicates: Limit{0, 0}, ConflictRate: Limit{10, 50}, DiskUsedPercent: Limit{90, 97},
+			Latency: LimitTime{2 * time.Second, 5 * time.Second}, ClockSkew: LimitTime{30 * time.Second, 0}, Silence: LimitTime{2 * time.Hour, 0},
+			LatePeriods: 3, Disks: []string{"/"},
+		},
+		Alerts: Alerts{Screens: true, Mail: Mail{Escalate: []string{"sre@veloxpos.com", "dev-backend@veloxpos.com"}}},
+		Log:    Log{Level: "info"},
 	}
 }
 
@@ -174,6 +249,9 @@ func (c *Config) readFile(path string) error {
 
 // StoreIDs are the stores to serve; none means every store in the database.
 func (c *Config) StoreIDs() []uuid.UUID { return c.stores }
+
+// Observing: nothing is written to the POS's data.
+func (c *Config) Observing() bool { return c.Mode == "observe" }
 
 // Rates bound what all stores together send and fetch, in bytes a second; zero is no
 // bound.

@@ -33,6 +33,24 @@ func (d *demo) compare(ctx context.Context) error {
 	return d.round(ctx)
 }
 
+// foresee says what healing would do, before any daemon has started.
+func (d *demo) foresee(ctx context.Context) error {
+	d.out.scene("What would be healed at the store? (reconciled heal --dry-run --full)")
+	return d.show(ctx, "heal", "--dry-run", "--full")
+}
+
+// account shows what is left for people: gaps, stock, updates that were lost.
+func (d *demo) account(ctx context.Context) error {
+	d.out.scene("What healing leaves to people (reconciled gaps, stock, event lost)")
+	for _, command := range [][]string{{"gaps"}, {"gaps", "outstanding"}, {"stock"}, {"event", "lost"}} {
+		d.out.line("  reconciled %s", strings.Join(command, " "))
+		if err := d.show(ctx, command...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (d *demo) start(ctx context.Context, node *stage.Node) error {
 	if err := node.Start(ctx); err != nil {
 		return err
@@ -45,9 +63,9 @@ func (d *demo) start(ctx context.Context, node *stage.Node) error {
 const shown = 8
 
 // show runs a command for the store and shows the beginning of what it prints. It
-// must find that the logs differ: they do, if only in what is known.
-func (d *demo) show(ctx context.Context, command string) error {
-	printed, code, err := d.stage.Store.Command(ctx, command, "--store", shopID.String())
+// must find something: the logs differ, if only in what is known, and so do rows.
+func (d *demo) show(ctx context.Context, command ...string) error {
+	printed, code, err := d.stage.Store.Command(ctx, append(command, "--store", shopID.String())...)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", command, err)
 	}
@@ -56,7 +74,7 @@ func (d *demo) show(ctx context.Context, command string) error {
 		d.out.line("  | %s", line)
 	}
 	if code != 1 {
-		return fmt.Errorf("%s: exit code %d, want 1: the logs differ", command, code)
+		return fmt.Errorf("%s: exit code %d, want 1: something is to be found", command, code)
 	}
 	return nil
 }

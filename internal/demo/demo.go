@@ -56,7 +56,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.stage.Close()) }()
-	for _, act := range []func(context.Context) error{d.trade, d.goWrong, d.compare, d.heal, d.compareAgain, d.verify, d.judge} {
+	for _, act := range []func(context.Context) error{d.trade, d.goWrong, d.foresee, d.compare, d.heal, d.account, d.compareAgain, d.verify, d.judge} {
 		if err := act(ctx); err != nil {
 			return err
 		}
@@ -134,6 +134,7 @@ func (d *demo) goWrong(ctx context.Context) error {
 		fleet.SalesWithoutRows(25, false), fleet.SalesWithoutRows(10, true), fleet.EarlyVoids(5), fleet.VoidsIgnored(5),
 		fleet.PaymentsMissing(5), fleet.DebtsMissing(3), fleet.MovementsMissing(8), fleet.SessionsLeftOpen(2),
 		fleet.CustomersMissing(3), fleet.ProductsMissing(1), fleet.UpdatesLost(5),
+		fleet.SalesWithoutItems(3), fleet.SalesWithoutMovements(3), fleet.SalesAltered(4), fleet.DiscountsDropped(3), fleet.LedgerMissing(4),
 	} {
 		expect, err := f.Plant(ctx, super, fleet.Store, shopID)
 		if err != nil {
@@ -168,8 +169,8 @@ func (d *demo) fill(ctx context.Context, side fleet.Side, node *stage.Node) erro
 	if err := fleet.NewBackend(node.Owner, fleet.BackendOptions{}).ProjectAll(ctx, shopID); err != nil {
 		return err
 	}
-	if _, err := node.Owner.Exec(ctx, `ANALYZE`); err != nil {
-		return fmt.Errorf("analyze: %w", err)
+	if _, err := node.Owner.Exec(ctx, `VACUUM ANALYZE`); err != nil {
+		return fmt.Errorf("vacuum: %w", err)
 	}
 	return nil
 }

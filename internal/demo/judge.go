@@ -129,7 +129,7 @@ func (d *demo) fold(ctx context.Context, databases map[fleet.Side]*pgxpool.Pool)
 		if err != nil {
 			return err
 		}
-		diff := fleet.Diff(fleet.Fold(log, d.shop.Reference()), rows)
+		diff := fleet.DiffUnsplit(fleet.Fold(log, d.shop.Reference()), rows)
 		f := &fault{
 			name: "the whole read model of " + string(side), planted: len(log),
 			found: fmt.Sprintf("%d events folded anew", len(log)), outcome: fmt.Sprintf("%d rows differ", len(diff)),

@@ -14,21 +14,15 @@ import (
 	"github.com/veloxpos/reconciled/internal/velox"
 )
 
-// BackendOptions of a Backend.
-type BackendOptions struct {
-	// AsShipped projects as the real backend does where that is wrong: payload
-	// instead of what was said, discounts of 0, no variant on StockDeltaApplied,
-	// customers without document, e-mail and limit, payments only against a debt
-	// of that very id, debts of voided sales, stock deducted twice, and no stock
-	// row for a first receipt.
-	AsShipped bool
-}
-
-// Backend stands in for the POS backend's projector. It knows the twelve types
-// that Fold folds, and draws random ids for items, for movements of sales and
-// voids and for credit debts, as the real one does. Like it, it takes no lock, so
-// another projector can get between its look and its write; a row that is there
-// by then fails the attempt. A void without its sale has no effect.
+// Backend stands in for the POS backend's projector. It knows all 21 types, and
+// draws random ids for items, for movements of sales and voids and for credit
+// debts, as the real one does. Like it, it takes no lock, so another projector can
+// get between its look and its write; a row that is there by then fails the
+// attempt. A void without its sale has no effect.
+//
+// Products, customers, recipes, cash counters and quotas are computed anew from
+// the whole log when an event speaks of them, which also mends them; other rows
+// are only ever added.
 type Backend struct {
 	pool *pgxpool.Pool
 	opts BackendOptions
@@ -38,7 +32,7 @@ type Backend struct {
 // connections at a time.
 func NewBackend(pool *pgxpool.Pool, o BackendOptions) *Backend { return &Backend{pool: pool, opts: o} }
 
-// ProjectAll writes the rows of every event of a store that has none, set-wise
+// ProjectAll writes the rows of every event of a store that lacks them, set-wise
 // and in one transaction. It looks at no status and changes none.
 func (b *Backend) ProjectAll(ctx context.Context, store velox.StoreID) error {
 	return atomically(ctx, b.pool, "project all events", func(tx pgx.Tx) error {
@@ -57,7 +51,7 @@ func (b *Backend) ProjectAll(ctx context.Context, store velox.StoreID) error {
 // Project writes the rows of events that are stored, at once, as the online API
 // does for its own. It changes no status.
 func (b *Backend) Project(ctx context.Context, store velox.StoreID, events []velox.Event) error {
-	wanted := slices.DeleteFunc(slices.Clone(events), func(e velox.Event) bool { return e.Lost() && !b.opts.AsShipped })
+	wanted := slices.DeleteFunc(slices.Clone(events), func(e velox.Event) bool { return e.Lost() && !b.opts.wrong(PayloadNotSaid) })
 	return atomically(ctx, b.pool, "project events", func(tx pgx.Tx) error {
 		return b.project(ctx, tx, store, "", ids(wanted), nil)
 	})
@@ -107,7 +101,7 @@ func (b *Backend) Poll(ctx context.Context) (int, error) {
 var errDependency = errors.New("dependency not ready")
 
 func (b *Backend) projectOne(ctx context.Context, e velox.Event) error {
-	if e.Lost() && !b.opts.AsShipped {
+	if e.Lost() && !b.opts.wrong(PayloadNotSaid) {
 		return nil
 	}
 	return pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
@@ -148,7 +142,7 @@ func (b *Backend) settle(ctx context.Context, tx pgx.Tx, entry, event uuid.UUID,
 
 // move is what a statement did to stock.
 type move struct {
-	Warehouse uuid.UUID
+	Warehouse uuid.NullUUID
 	Product   uuid.UUID
 	Variant   uuid.NullUUID
 	Qty       string
@@ -156,7 +150,7 @@ type move struct {
 
 // lost are the events that no longer hold what they said, which are not projected.
 func (b *Backend) lost(ctx context.Context, tx pgx.Tx, store velox.StoreID) ([]uuid.UUID, error) {
-	if b.opts.AsShipped {
+	if b.opts.wrong(PayloadNotSaid) {
 		return nil, nil
 	}
 	rows, err := tx.Query(ctx, `SELECT event_id, payload, full_payload_hash FROM events
@@ -194,14 +188,22 @@ func (b *Backend) project(ctx context.Context, tx pgx.Tx, store velox.StoreID, o
 		if err != nil {
 			return fmt.Errorf("project %s: %w", s.doing, err)
 		}
-		if b.opts.AsShipped {
-			if err := misbook(ctx, tx, s.doing, moves); err != nil {
-				return err
-			}
+		moved = append(moved, moves...)
+		if err := b.misbook(ctx, tx, s.doing, moves); err != nil {
+			return err
+		}
+	}
+	if only == "" || slices.Contains(escrowTypes, only) {
+		moves, err := b.quotas(ctx, tx, store, ids, lost)
+		if err != nil {
+			return fmt.Errorf("project quotas: %w", err)
 		}
 		moved = append(moved, moves...)
+		if err := b.misbook(ctx, tx, "quotas", moves); err != nil {
+			return err
+		}
 	}
-	if b.opts.AsShipped {
+	if b.opts.wrong(StockMisbooked) {
 		return nil
 	}
 	return refreshStock(ctx, tx, moved)
@@ -240,7 +242,10 @@ func refreshStock(ctx context.Context, tx pgx.Tx, moved []move) error {
 
 // misbook changes the totals the way the real backend does: sales and voids
 // twice, receipts only where there is a row, never below zero.
-func misbook(ctx context.Context, tx pgx.Tx, doing string, moves []move) error {
+func (b *Backend) misbook(ctx context.Context, tx pgx.Tx, doing string, moves []move) error {
+	if !b.opts.wrong(StockMisbooked) {
+		return nil
+	}
 	const update = `UPDATE warehouse_stock SET stock = greatest(0, stock + $4::numeric), updated_at = now()
 		WHERE warehouse_id = $1 AND product_id = $2 AND variant_id IS NOT DISTINCT FROM $3`
 	const insert = `INSERT INTO warehouse_stock (warehouse_id, product_id, variant_id, stock)

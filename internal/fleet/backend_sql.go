@@ -10,7 +10,8 @@ import (
 // The projector's statements take ($1 store, $2 event ids or NULL for all, $3 ids left out) and
 // return what they moved: warehouse, product, variant, quantity. In them, num,
 // txt, uid and at stand for the conversions of a payload's member, {said} for the
-// content that is projected, and EVENTS for the events to be looked at.
+// content that is projected, {D10} for whether the backend is wrong in that way,
+// EVENTS for the events to be looked at, and LOG for all of the store's.
 
 // statements are in the order in which one's rows are another's parents.
 var statements = []struct {
@@ -18,18 +19,25 @@ var statements = []struct {
 	types      []velox.Type
 }{
 	{"products", projectProducts, []velox.Type{velox.ProductCreated}},
+	{"product details", projectProductDetails, catalogue},
+	{"recipes", projectRecipes, []velox.Type{velox.ProductCreated, velox.RecipeIngredientsUpdated}},
 	{"customers", projectCustomers, []velox.Type{velox.CustomerCreated}},
 	{"opened sessions", projectOpened, []velox.Type{velox.CashSessionOpened}},
 	{"closed sessions", projectClosed, []velox.Type{velox.CashSessionClosed}},
+	{"cash entries", projectLedger, []velox.Type{velox.CashLedgerEntryCreated}},
+	{"cash counters", projectCounters, []velox.Type{velox.CashSessionOpened, velox.CashLedgerEntryCreated}},
 	{"receipts", projectReceipts, []velox.Type{velox.StockReceived}},
 	{"adjustments", projectAdjustments, []velox.Type{velox.StockAdjusted}},
 	{"deltas", projectDeltas, []velox.Type{velox.StockDeltaApplied}},
 	{"sales", projectSales, []velox.Type{velox.SaleCreated}},
+	{"customer details", projectCustomerDetails, []velox.Type{velox.CustomerCreated, velox.CustomerUpdated, velox.SaleCreated}},
 	{"voids", projectVoids, []velox.Type{velox.SaleVoided}},
 	{"debts", projectDebts, []velox.Type{velox.DebtCreated}},
 	{"payments", projectPayments, payments},
 	{"debt status", projectStatus, payments},
 }
+
+var catalogue = []velox.Type{velox.ProductCreated, velox.ProductUpdated, velox.PriceChanged, velox.ProductDeactivated}
 
 var payments = []velox.Type{velox.DebtPaymentRecorded, velox.DebtPaymentAdded}
 
@@ -45,61 +53,37 @@ var conversions = map[string]string{
 }
 
 func (b *Backend) expand(sql string) string {
-	said, shipped := `coalesce(nullif(delta_payload, '{}'), payload)`, "false"
-	if b.opts.AsShipped {
-		said, shipped = "payload", "true"
+	said := `coalesce(nullif(delta_payload, '{}'), payload)`
+	if b.opts.wrong(PayloadNotSaid) {
+		said = "payload"
 	}
-	sql = strings.ReplaceAll(strings.ReplaceAll(sql, "READY_ITEMS", readyItemsSQL), "EVENTS", eventsSQL)
+	sql = strings.NewReplacer("READY_ITEMS", readyItemsSQL, "MERGED_PRODUCT", productColumnsSQL, "MERGED_CUSTOMER", customerColumnsSQL,
+		"PRODUCT_BASE", productBaseSQL, "CUSTOMER_BASE", customerBaseSQL).Replace(sql)
+	sql = strings.NewReplacer("EVENTS", eventsSQL, "LOG", logSQL, "HEEDED", heededSQL).Replace(sql)
 	sql = conversion.ReplaceAllStringFunc(sql, func(call string) string {
 		m := conversion.FindStringSubmatch(call)
 		return strings.NewReplacer("$$", "$", "$1", m[2], "$2", m[3]).Replace(conversions[m[1]])
 	})
-	return strings.NewReplacer("{said}", said, "{shipped}", shipped).Replace(sql)
+	sql = strings.ReplaceAll(sql, "{said}", said)
+	for _, d := range deviations {
+		sql = strings.ReplaceAll(sql, "{"+string(d)+"}", bit(b.opts.wrong(d)))
+	}
+	return sql
 }
 
-const eventsSQL = `(SELECT event_id, store_id, type, device_id, created_at, seq,
-		nullif(actor_user_id, '00000000-0000-0000-0000-000000000002') AS actor, {said} AS body
-	FROM events WHERE store_id = $1 AND ($2::uuid[] IS NULL OR event_id = ANY($2)) AND event_id <> ALL($3::uuid[])) e`
+const (
+	logSQL = `(SELECT event_id, store_id, type, device_id, created_at, seq,
+			nullif(actor_user_id, '00000000-0000-0000-0000-000000000002') AS actor, {said} AS body
+		FROM events WHERE store_id = $1 AND event_id <> ALL($3::uuid[])) e`
+	eventsSQL = `(SELECT event_id, store_id, type, device_id, created_at, seq,
+			nullif(actor_user_id, '00000000-0000-0000-0000-000000000002') AS actor, {said} AS body
+		FROM events WHERE store_id = $1 AND ($2::uuid[] IS NULL OR event_id = ANY($2)) AND event_id <> ALL($3::uuid[])) e`
+	// heededSQL: what the own online API made has no outbox row, and so nobody projects it.
+	heededSQL = `(NOT {D21} OR device_id <> '00000000-0000-0000-0000-000000000001'
+		OR EXISTS (SELECT FROM outbox_entries o WHERE o.event_id = e.event_id::text AND o.target = 'projection'))`
+)
 
 const nothingMoved = ` SELECT NULL::uuid, NULL::uuid, NULL::uuid, ''::text WHERE false`
-
-const projectProducts = `WITH rows AS (INSERT INTO products (id, store_id, name, category, sku, barcode, description, image_url,
-		price_bs, price_usd, cost_bs, cost_usd, low_stock_threshold, profit_margin, is_active, is_recipe, product_type,
-		is_visible_public, public_name, public_description, public_image_url, public_category)
-	SELECT DISTINCT ON (1) uid(body, product_id), store_id, body->>'name', txt(body, category), txt(body, sku), txt(body, barcode),
-		txt(body, description), txt(body, image_url), num(body, price_bs), num(body, price_usd), num(body, cost_bs), num(body, cost_usd),
-		num(body, low_stock_threshold), num(body, profit_margin), body->'is_active' IS DISTINCT FROM 'false',
-		txt(body, is_recipe) IS NOT NULL, coalesce(txt(body, product_type), CASE WHEN txt(body, is_recipe) IS NULL THEN 'sale_item' ELSE 'prepared' END),
-		txt(body, is_visible_public) IS NOT NULL, txt(body, public_name), txt(body, public_description), txt(body, public_image_url), txt(body, public_category)
-	FROM EVENTS WHERE type = 'ProductCreated' AND uid(body, product_id) IS NOT NULL
-		AND NOT EXISTS (SELECT FROM products p WHERE p.id = uid(body, product_id))
-	ORDER BY 1, created_at, device_id, seq, event_id)` + nothingMoved
-
-const projectCustomers = `WITH rows AS (INSERT INTO customers AS c (id, store_id, name, phone, note, document_id, email, credit_limit, updated_at)
-	SELECT DISTINCT ON (1) uid(body, customer_id), store_id, body->>'name', txt(body, phone), txt(body, note),
-		CASE WHEN NOT {shipped} THEN txt(body, document_id) END, CASE WHEN NOT {shipped} THEN txt(body, email) END,
-		CASE WHEN NOT {shipped} AND txt(body, credit_limit) IS NOT NULL THEN num(body, credit_limit) END, created_at
-	FROM EVENTS WHERE type = 'CustomerCreated' AND uid(body, customer_id) IS NOT NULL
-		AND NOT EXISTS (SELECT FROM customers c WHERE c.id = uid(body, customer_id) AND ({shipped} OR coalesce(c.note, '') NOT LIKE 'Auto-creado por proyeccion de venta%'))
-	ORDER BY 1, created_at, device_id, seq, event_id
-	ON CONFLICT (id) DO UPDATE SET name = excluded.name, phone = excluded.phone, note = excluded.note, document_id = excluded.document_id,
-		email = excluded.email, credit_limit = excluded.credit_limit, updated_at = excluded.updated_at)` + nothingMoved
-
-const projectOpened = `WITH rows AS (INSERT INTO cash_sessions (id, store_id, opened_by, opened_at, opening_amount_bs, opening_amount_usd, note)
-	SELECT DISTINCT ON (1) uid(body, session_id), store_id, actor, at(body, opened_at), num(body, opening_amount_bs), num(body, opening_amount_usd), txt(body, note)
-	FROM EVENTS WHERE type = 'CashSessionOpened' AND uid(body, session_id) IS NOT NULL
-		AND NOT EXISTS (SELECT FROM cash_sessions s WHERE s.id = uid(body, session_id))
-	ORDER BY 1, created_at, device_id, seq, event_id)` + nothingMoved
-
-// The newest close in the log wins, even when an older one comes later.
-const projectClosed = `WITH newest AS (
-		SELECT DISTINCT ON (1) uid(body, session_id) AS session, e.* FROM EVENTS WHERE type = 'CashSessionClosed'
-		ORDER BY 1, created_at DESC, device_id DESC, seq DESC, event_id DESC),
-	rows AS (UPDATE cash_sessions s SET closed_at = at(body, closed_at), closed_by = actor, updated_at = now(),
-			expected = nullif(body->'expected', 'null'), counted = nullif(body->'counted', 'null'), note = coalesce(txt(body, note), s.note)
-		FROM newest e WHERE s.id = session AND s.store_id = $1 AND NOT EXISTS (
-			SELECT FROM events later WHERE later.store_id = $1 AND later.type = 'CashSessionClosed' AND later.created_at > e.created_at
-				AND coalesce(nullif(later.delta_payload, '{}'), later.payload)->>'session_id' = e.body->>'session_id'))` + nothingMoved
 
 const placeSQL = `coalesce((SELECT w.id FROM warehouses w WHERE w.store_id = $1 AND w.id = uid(body, warehouse_id)),
 		(SELECT w.id FROM warehouses w WHERE w.store_id = $1 AND w.is_active ORDER BY w.is_default DESC, w.name LIMIT 1))`
@@ -126,7 +110,7 @@ const (
 		SELECT DISTINCT ON (1) uid(body, movement_id), store_id, uid(body, product_id), 'adjust', num(body, qty_delta), num(body, unit_cost_bs), num(body, unit_cost_usd),
 			coalesce(txt(body, reason), 'Stock Delta Applied'),
 			coalesce(nullif(body->'ref', 'null'), jsonb_build_object('request_id', body->'request_id', 'reason', body->'reason')),
-			created_at, CASE WHEN NOT {shipped} THEN uid(body, variant_id) END, ` + placeSQL + `, txt(body, from_escrow) IS NOT NULL
+			created_at, CASE WHEN NOT {D10} THEN uid(body, variant_id) END, ` + placeSQL + `, txt(body, from_escrow) IS NOT NULL
 		FROM EVENTS WHERE type = 'StockDeltaApplied'` + newMovement
 )
 
@@ -148,6 +132,7 @@ const readyItemsSQL = `sale AS (
 	ready AS MATERIALIZED (
 		SELECT * FROM sale s WHERE NOT EXISTS (SELECT FROM line l
 			WHERE l.sale = s.sale AND NOT EXISTS (SELECT FROM products p WHERE p.id = l.product AND p.store_id = $1))
+		AND NOT EXISTS (SELECT FROM line l WHERE l.sale = s.sale AND l.qty <= 0)
 		AND ($2::uuid[] IS NOT NULL OR uid(body, cash_session_id) IS NULL OR EXISTS (SELECT FROM cash_sessions k WHERE k.id = uid(body, cash_session_id))))`
 
 const projectSales = `WITH READY_ITEMS,
@@ -172,8 +157,8 @@ const projectSales = `WITH READY_ITEMS,
 			sold_by_user_id, note, fiscal_number, invoice_series_id, invoice_number, invoice_full_number)
 		SELECT sale, $1, base + n, uid(body, cash_session_id), sold_at, num(body, exchange_rate), coalesce(txt(body, currency), 'BS'),
 			jsonb_build_object('subtotal_bs', num(t, subtotal_bs), 'subtotal_usd', num(t, subtotal_usd),
-				'discount_bs', CASE WHEN {shipped} THEN num(t, discount_total_bs) ELSE num(t, discount_bs) END,
-				'discount_usd', CASE WHEN {shipped} THEN num(t, discount_total_usd) ELSE num(t, discount_usd) END,
+				'discount_bs', CASE WHEN {D15} THEN num(t, discount_total_bs) ELSE num(t, discount_bs) END,
+				'discount_usd', CASE WHEN {D15} THEN num(t, discount_total_usd) ELSE num(t, discount_usd) END,
 				'total_bs', num(t, total_bs), 'total_usd', num(t, total_usd)),
 			CASE WHEN coalesce(trim(pay->>'method'), '') = '' THEN pay || '{"method": "UNKNOWN"}' ELSE pay END, buyer,
 			coalesce(actor, uid(body, sold_by_user_id), uid(body, user_id)), txt(body, note), txt(body, fiscal_number),
@@ -222,7 +207,7 @@ const projectDebts = `WITH rows AS (INSERT INTO debts (id, store_id, sale_id, cu
 		at(body, created_at), num(body, amount_bs), num(body, amount_usd), txt(body, note)
 	FROM EVENTS WHERE type = 'DebtCreated' AND uid(body, debt_id) IS NOT NULL
 		AND EXISTS (SELECT FROM customers c WHERE c.id = uid(body, customer_id))
-		AND (uid(body, sale_id) IS NULL OR EXISTS (SELECT FROM sales s WHERE s.id = uid(body, sale_id) AND (s.voided_at IS NULL OR {shipped})))
+		AND (uid(body, sale_id) IS NULL OR EXISTS (SELECT FROM sales s WHERE s.id = uid(body, sale_id) AND (s.voided_at IS NULL OR {D3})))
 		AND NOT EXISTS (SELECT FROM debts d WHERE d.id = uid(body, debt_id))
 		AND NOT EXISTS (SELECT FROM debts d WHERE d.store_id = $1 AND d.sale_id = uid(body, sale_id))
 	ORDER BY coalesce(uid(body, sale_id), uid(body, debt_id)), created_at, device_id, seq, event_id)` + nothingMoved
@@ -231,7 +216,7 @@ const projectDebts = `WITH rows AS (INSERT INTO debts (id, store_id, sale_id, cu
 // which the sale's debt has absorbed.
 const projectPayments = `WITH absorbed AS MATERIALIZED (
 		SELECT uid(body, debt_id) AS debt, d.id FROM (SELECT {said} AS body FROM events WHERE store_id = $1 AND type = 'DebtCreated') e
-		JOIN debts d ON d.store_id = $1 AND d.sale_id = uid(body, sale_id) WHERE NOT {shipped}),
+		JOIN debts d ON d.store_id = $1 AND d.sale_id = uid(body, sale_id) WHERE NOT {D12}),
 	rows AS (INSERT INTO debt_payments (id, store_id, debt_id, paid_at, amount_bs, amount_usd, method, note)
 		SELECT DISTINCT ON (1) uid(body, payment_id), $1, coalesce(d.id, a.id), at(body, paid_at), num(body, amount_bs), num(body, amount_usd),
 			body->>'method', txt(body, note)
@@ -267,5 +252,10 @@ const doneSQL = `SELECT CASE
 		WHEN type = 'DebtCreated' THEN EXISTS (SELECT FROM debts d WHERE d.id = uid(body, debt_id) OR d.store_id = e.store_id AND d.sale_id = uid(body, sale_id))
 			OR EXISTS (SELECT FROM sales s WHERE s.id = uid(body, sale_id) AND s.voided_at IS NOT NULL)
 		WHEN type IN ('DebtPaymentRecorded', 'DebtPaymentAdded') THEN EXISTS (SELECT FROM debt_payments p WHERE p.id = uid(body, payment_id))
+		WHEN type IN ('ProductUpdated', 'PriceChanged', 'ProductDeactivated', 'RecipeIngredientsUpdated') THEN {D14} OR EXISTS (SELECT FROM products p WHERE p.id = uid(body, product_id))
+		WHEN type = 'CustomerUpdated' THEN {D28} OR EXISTS (SELECT FROM customers c WHERE c.id = uid(body, customer_id))
+		WHEN type IN ('StockQuotaGranted', 'StockQuotaTransferred', 'StockQuotaReclaimed') THEN EXISTS (SELECT FROM inventory_movements m
+			WHERE m.store_id = e.store_id AND m.movement_type IN ('transfer_out', 'transfer_in')
+				AND coalesce(m.ref->>'request_id', m.ref->>'quota_id') = coalesce(txt(body, request_id), txt(body, quota_id)))
 		ELSE true END
 	FROM (SELECT *, {said} AS body FROM events WHERE event_id = $1) e`

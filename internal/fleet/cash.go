@@ -15,6 +15,7 @@ func (s *Shop) openDay() {
 	s.open = true
 	s.closes = s.now.Add(tradingHours)
 	s.rate += s.between(-20, 60)
+	s.newQuotaDay()
 	for i, t := range s.tills {
 		t.session, t.cashBS, t.cashUSD = s.id(), 0, 0
 		payload := object{
@@ -104,7 +105,11 @@ func (s *Shop) pay() {
 	if s.chance(2) {
 		usd = max(1, usd/3)
 	}
-	s.payDebt(s.anyTill(), s.debts[i], usd)
+	t := s.anyTill()
+	paid := member(s.payDebt(t, s.debts[i], usd).Payload, "payment_id")
+	if s.chance(3) {
+		s.book(t, paid, "income", (usd*s.debts[i].rate+50)/100, usd, pick(s, []string{"", t.session.String()}))
+	}
 	s.debts[i].leftUSD -= usd
 	if s.debts[i].leftUSD <= 0 {
 		s.debts[i] = s.debts[len(s.debts)-1]
@@ -127,4 +132,42 @@ func (s *Shop) payDebt(t *till, d openDebt, usd int64) *velox.Event {
 		payload["reference"] = "0134"
 	}
 	return s.ring(t, typ, payload)
+}
+
+// book writes down cash that goes through a till, as tills do: what a payment
+// brought while offline names no session.
+func (s *Shop) book(t *till, entry, typ string, bs, usd int64, session string) {
+	s.ring(t, velox.CashLedgerEntryCreated, s.cashEntry(entry, typ, bs, usd, session, s.stamp(t)))
+}
+
+func (s *Shop) cashEntry(entry, typ string, bs, usd int64, session string, at any) object {
+	payload := object{
+		"entry_id": entry, "request_id": s.id().String(), "entry_type": typ, "amount_bs": s.amount(bs, 2), "amount_usd": s.amount(usd, 2),
+		"currency": "BS", "cash_session_id": session, "sold_at": at,
+	}
+	if usd != 0 {
+		payload["currency"] = pick(s, []any{"USD", "MIXED"})
+	}
+	if s.chance(4) {
+		payload["metadata"] = object{"origen": "caja"}
+	}
+	return payload
+}
+
+// moveCash puts cash into a till or takes some out: online, or at the till.
+func (s *Shop) moveCash() {
+	t := s.anyTill()
+	typ := pick(s, []string{"expense", "income", "adjustment", "transfer", "initial_balance"})
+	bs, usd := s.between(100, 90000), int64(0)
+	if s.chance(3) {
+		usd = s.between(1, 20) * 100
+	}
+	if (typ == "adjustment" || typ == "transfer") && s.chance(2) {
+		bs, usd = -bs, -usd
+	}
+	if s.chance(2) {
+		s.book(t, s.id().String(), typ, bs, usd, t.session.String())
+		return
+	}
+	s.serve(velox.CashLedgerEntryCreated, s.cashEntry(s.id().String(), typ, bs, usd, t.session.String(), iso(s.now)))
 }

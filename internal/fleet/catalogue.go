@@ -16,6 +16,9 @@ type product struct {
 	usd       int64 // price in cents
 	byWeight  bool
 	idle      bool // never stocked nor sold: nothing depends on it
+	retired   bool // not sold any more
+	recipe    bool
+	quoted    bool // tills get quotas of it
 	threshold int64
 }
 
@@ -30,7 +33,8 @@ func (s *Shop) born() int { return len(s.products) - len(s.ref.Products) }
 func (s *Shop) createProduct() {
 	n := s.born()
 	p := &product{
-		id: s.id(), usd: s.between(35, 3500), byWeight: n%7 == 4, idle: n%10 == 5, threshold: s.between(0, 12),
+		id: s.id(), usd: s.between(35, 3500), byWeight: n%7 == 4, idle: n%10 == 5, quoted: n%3 == 2 && n%10 != 5 && n%7 != 4,
+		threshold: s.between(0, 12),
 	}
 	s.products = append(s.products, p)
 	cost := p.usd * 3 / 4
@@ -58,6 +62,7 @@ func (s *Shop) createProduct() {
 	}
 	if s.chance(9) {
 		payload["is_recipe"] = true
+		p.recipe = true
 	}
 	s.ring(s.tills[0], velox.ProductCreated, payload)
 	if !p.idle {
@@ -82,36 +87,6 @@ func (s *Shop) createCustomer() {
 
 // bs converts cents of USD at the day's rate, to cents of Bs.
 func (s *Shop) bs(usd int64) int64 { return (usd*s.rate + 50) / 100 }
-
-// unsupported makes an event of a type that is not folded.
-func (s *Shop) unsupported() {
-	t := s.anyTill()
-	p := pick(s, s.products)
-	switch s.rng.IntN(5) {
-	case 0:
-		s.ring(t, velox.PriceChanged, object{
-			"product_id": p.id.String(), "price_bs": plain(s.bs(p.usd)+10, 2), "price_usd": plain(p.usd+1, 2),
-			"reason": "tasa", "effective_at": s.stamp(t),
-		})
-	case 1:
-		s.ring(t, velox.ProductUpdated, object{"product_id": p.id.String(), "patch": object{"category": "Oferta"}})
-	case 2:
-		if len(s.customers) > 0 {
-			s.ring(t, velox.CustomerUpdated, object{"customer_id": pick(s, s.customers).id.String(), "patch": object{"phone": "0212"}})
-		}
-	case 3:
-		s.serve(velox.StockQuotaGranted, object{
-			"quota_id": s.id().String(), "product_id": p.id.String(), "device_id": t.id.String(),
-			"qty_granted": int64(2), "request_id": s.id().String(),
-		})
-	default:
-		s.serve(velox.CashLedgerEntryCreated, object{
-			"entry_id": s.id().String(), "request_id": s.id().String(), "entry_type": "expense",
-			"amount_bs": plain(s.between(100, 9000), 2), "amount_usd": int64(0), "currency": "BS",
-			"cash_session_id": t.session.String(), "sold_at": iso(s.now),
-		})
-	}
-}
 
 var (
 	goods = []string{

@@ -29,7 +29,7 @@ func (f LogFault) Plant(d *Sides) (Expect, error) {
 
 func healable(events []velox.Event) []uuid.UUID {
 	return ids(slices.DeleteFunc(slices.Clone(events), func(e velox.Event) bool {
-		return !slices.Contains(folded, e.Type) || e.Lost()
+		return !e.Type.Known() || e.Lost()
 	}))
 }
 

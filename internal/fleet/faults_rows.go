@@ -75,8 +75,9 @@ func (f RowFault) apply(ctx context.Context, tx pgx.Tx, rowIDs, events []uuid.UU
 			return err
 		}
 	}
+	right := NewBackend(nil, BackendOptions{})
 	for _, sql := range f.spoil {
-		if _, err := tx.Exec(ctx, strings.ReplaceAll(sql, "SAID", saidSQL), rowIDs); err != nil {
+		if _, err := tx.Exec(ctx, right.expand(strings.ReplaceAll(sql, "SAID", saidSQL)), rowIDs); err != nil {
 			return err
 		}
 	}
@@ -104,9 +105,14 @@ const (
 
 	productsOfSales = `SELECT DISTINCT product_id FROM inventory_movements WHERE ref->>'sale_id' = ANY($1::uuid[]::text[])`
 	dropMovements   = `DELETE FROM inventory_movements WHERE ref->>'sale_id' = ANY($1::uuid[]::text[])`
-	dropItems       = `DELETE FROM sale_items WHERE sale_id = ANY($1)`
-	dropCredit      = `DELETE FROM debts WHERE sale_id = ANY($1)`
-	dropSales       = `DELETE FROM sales WHERE id = ANY($1)`
+	returnEscrow    = `UPDATE stock_escrow x SET qty_granted = x.qty_granted + t.qty FROM (
+			SELECT e.device_id, m.product_id, m.variant_id, -sum(m.qty_delta) AS qty FROM inventory_movements m
+			JOIN events e ON e.store_id = m.store_id AND e.type = 'SaleCreated' AND SAID->>'sale_id' = m.ref->>'sale_id'
+			WHERE m.from_escrow AND m.ref->>'sale_id' = ANY($1::uuid[]::text[]) GROUP BY 1, 2, 3) t
+		WHERE x.device_id = t.device_id AND x.product_id = t.product_id AND x.variant_id IS NOT DISTINCT FROM t.variant_id`
+	dropItems  = `DELETE FROM sale_items WHERE sale_id = ANY($1)`
+	dropCredit = `DELETE FROM debts WHERE sale_id = ANY($1)`
+	dropSales  = `DELETE FROM sales WHERE id = ANY($1)`
 )
 
 // SalesWithoutRows takes n sales out of the read model, with their items and
@@ -118,11 +124,11 @@ func SalesWithoutRows(n int, keepMovements bool) RowFault {
 			WHERE s.store_id = $1 AND s.voided_at IS NULL AND EXISTS (SELECT FROM sale_items i WHERE i.sale_id = s.id)
 				AND NOT EXISTS (SELECT FROM debts d JOIN debt_payments p ON p.debt_id = d.id WHERE d.sale_id = s.id) ORDER BY s.id`,
 		products: productsOfSales,
-		spoil:    []string{dropMovements, dropItems, dropCredit, dropSales},
+		spoil:    []string{returnEscrow, dropMovements, dropItems, dropCredit, dropSales},
 	}
 	if keepMovements {
 		f.Name = fmt.Sprintf("%d sales of which only the movements are there", n)
-		f.products, f.spoil = "", f.spoil[1:]
+		f.products, f.spoil = "", f.spoil[2:]
 	}
 	return f
 }
@@ -168,7 +174,8 @@ func ProductsMissing(n int) RowFault {
 		Name: fmt.Sprintf("%d products missing that nothing depends on", n), n: n,
 		victims: `SELECT e.event_id, p.id, NULL::uuid FROM products p JOIN events e ON e.store_id = p.store_id AND e.type = 'ProductCreated' AND SAID->>'product_id' = p.id::text
 			WHERE p.store_id = $1 AND NOT EXISTS (SELECT FROM inventory_movements m WHERE m.product_id = p.id)
-				AND NOT EXISTS (SELECT FROM sale_items i WHERE i.product_id = p.id) ORDER BY p.id`,
+				AND NOT EXISTS (SELECT FROM sale_items i WHERE i.product_id = p.id)
+				AND NOT EXISTS (SELECT FROM recipe_ingredients r WHERE p.id IN (r.recipe_product_id, r.ingredient_product_id)) ORDER BY p.id`,
 		spoil: []string{
 			`DELETE FROM warehouse_stock WHERE product_id = ANY($1)`,
 			`DELETE FROM products WHERE id = ANY($1)`,
@@ -180,9 +187,11 @@ func ProductsMissing(n int) RowFault {
 func SessionsLeftOpen(n int) RowFault {
 	return RowFault{
 		Name: fmt.Sprintf("%d cash sessions whose close was not applied", n), n: n,
+		// Of sessions that were closed once: any closing of a session brings its last one.
 		victims: `SELECT e.event_id, s.id, NULL::uuid FROM cash_sessions s JOIN LATERAL (
-				SELECT event_id FROM events e WHERE e.store_id = s.store_id AND e.type = 'CashSessionClosed' AND SAID->>'session_id' = s.id::text
-				ORDER BY created_at DESC, device_id DESC, seq DESC LIMIT 1) e ON true
+				SELECT min(event_id::text)::uuid AS event_id FROM events e
+				WHERE e.store_id = s.store_id AND e.type = 'CashSessionClosed' AND SAID->>'session_id' = s.id::text
+				HAVING count(*) = 1) e ON true
 			WHERE s.store_id = $1 AND s.closed_at IS NOT NULL ORDER BY s.id`,
 		spoil: []string{`UPDATE cash_sessions s SET closed_at = NULL, closed_by = NULL, expected = NULL, counted = NULL,
 			note = (SELECT SAID->>'note' FROM events e WHERE e.store_id = s.store_id AND e.type = 'CashSessionOpened' AND SAID->>'session_id' = s.id::text LIMIT 1)
@@ -226,7 +235,7 @@ func EarlyVoids(n int) RowFault {
 		victims:  fmt.Sprintf(voided, "v.event_id, s.id, e.event_id"),
 		products: productsOfSales,
 		spoil: []string{
-			dropMovements, dropItems, dropSales,
+			returnEscrow, dropMovements, dropItems, dropSales,
 			`UPDATE events e SET projection_status = 'pending' WHERE e.type = 'SaleCreated' AND SAID->>'sale_id' = ANY($1::uuid[]::text[])`,
 		},
 		quiet: true,

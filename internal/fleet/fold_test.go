@@ -50,7 +50,7 @@ func TestFoldRules(t *testing.T) {
 	lost := event(10, velox.StockDeltaApplied, `{"movement_id": "`+debtA+`", "product_id": "`+productA+`", "qty_delta": 5}`)
 	lost.ConflictStatus, lost.Hash = velox.AutoResolved, "0000"
 	malformed := event(11, velox.SaleCreated, `{"sale_id": "not-a-uuid", "items": [{"product_id": "`+productA+`"}]}`)
-	price := event(12, velox.PriceChanged, `{"product_id": "`+productA+`"}`)
+	price := event(12, "PriceForgotten", `{"product_id": "`+productA+`"}`)
 
 	sold := saleA + "/" + productA + "//sold"
 	for _, c := range []struct {

@@ -83,7 +83,16 @@ func Insert(ctx context.Context, db Conn, events []velox.Event, o InsertOptions)
 			map[Outbox]string{OutboxPending: "pending", OutboxProcessed: "processed"}[o.Outbox], o.Relayed)
 		return err
 	})
-	return inserted, err
+	if err != nil || inserted < 1000 {
+		return inserted, err
+	}
+	// As autovacuum does: a lookup goes through all that is still pending.
+	_, err = db.Exec(ctx, `SELECT gin_clean_pending_list(i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+		WHERE i.indrelid = 'events'::regclass AND a.amname = 'gin'`)
+	if err != nil {
+		return inserted, fmt.Errorf("clean pending list: %w", err)
+	}
+	return inserted, nil
 }
 
 func textOrNull(s string) any {

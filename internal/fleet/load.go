@@ -31,7 +31,7 @@ const (
 		unit_cost_usd, note, from_escrow, ms(happened_at) AS happened_at
 		FROM inventory_movements WHERE store_id = $1 AND ref ->> 'sale_id' IS NULL) r`
 	saleMovementsSQL = `SELECT concat_ws('/', ref ->> 'sale_id', product_id, coalesce(variant_id::text, ''),
-			CASE WHEN ref -> 'reversal' = 'true' THEN 'void' ELSE 'sold' END), jsonb_build_object('qty_delta', sum(qty_delta))
+			CASE WHEN ref -> 'reversal' = 'true' THEN 'void' WHEN from_escrow THEN 'escrow' ELSE 'sold' END), jsonb_build_object('qty_delta', sum(qty_delta))
 		FROM inventory_movements WHERE store_id = $1 AND ref ->> 'sale_id' IS NOT NULL GROUP BY 1`
 	stockSQL = `SELECT concat_ws('/', w.warehouse_id, w.product_id, coalesce(w.variant_id::text, '')), jsonb_build_object('stock', w.stock)
 		FROM warehouse_stock w JOIN warehouses h ON h.id = w.warehouse_id WHERE h.store_id = $1 AND w.stock <> 0`
@@ -41,7 +41,14 @@ const (
 	paymentsSQL = `SELECT id, to_jsonb(r) FROM (SELECT p.id, coalesce('sale:' || d.sale_id, d.id::text) AS debt, p.amount_bs, p.amount_usd,
 		p.method, p.note, ms(p.paid_at) AS paid_at FROM debt_payments p JOIN debts d ON d.id = p.debt_id WHERE p.store_id = $1) r`
 	sessionsSQL = `SELECT id, to_jsonb(r) FROM (SELECT id, opened_by, ms(opened_at) AS opened_at, opening_amount_bs, opening_amount_usd,
-		closed_by, ms(closed_at) AS closed_at, expected, counted, note FROM cash_sessions WHERE store_id = $1) r`
+		closed_by, ms(closed_at) AS closed_at, expected, counted, note, coalesce(ledger_p_bs, 0.00) AS ledger_p_bs, coalesce(ledger_n_bs, 0.00) AS ledger_n_bs,
+		coalesce(ledger_p_usd, 0.00) AS ledger_p_usd, coalesce(ledger_n_usd, 0.00) AS ledger_n_usd FROM cash_sessions WHERE store_id = $1) r`
+	ledgerSQL = `SELECT id, to_jsonb(r) FROM (SELECT id, entry_type, amount_bs, amount_usd, currency, cash_session_id, ms(sold_at) AS sold_at,
+		device_id, seq, event_id, request_id FROM cash_ledger_entries WHERE store_id = $1) r`
+	recipesSQL = `SELECT i.recipe_product_id, jsonb_build_object('ingredient_product_id', i.ingredient_product_id, 'qty', i.qty, 'unit', i.unit)
+		FROM recipe_ingredients i JOIN products p ON p.id = i.recipe_product_id WHERE p.store_id = $1`
+	escrowSQL = `SELECT concat_ws('/', product_id, device_id, coalesce(variant_id::text, '')), to_jsonb(r) - 'product_id' - 'device_id' - 'variant_id'
+		FROM (SELECT product_id, device_id, variant_id, qty_granted, ms(expires_at) AS expires_at FROM stock_escrow WHERE store_id = $1) r`
 )
 
 // Load reads a store's read model from a database, in one snapshot.
@@ -59,15 +66,18 @@ func Load(ctx context.Context, db Conn, store velox.StoreID) (ReadModel, error) 
 			to  Table
 		}{
 			{productsSQL, m.Products},
+			{recipesSQL, m.Recipes},
 			{customersSQL, m.Customers},
 			{salesSQL, m.Sales},
 			{itemsSQL, m.Items},
 			{movementsSQL, m.Movements},
 			{saleMovementsSQL, m.Movements},
 			{stockSQL, m.Stock},
+			{escrowSQL, m.Escrow},
 			{debtsSQL, m.Debts},
 			{paymentsSQL, m.Payments},
 			{sessionsSQL, m.Sessions},
+			{ledgerSQL, m.Ledger},
 		} {
 			if err := load(ctx, tx, store, q.sql, q.to); err != nil {
 				return err
@@ -111,7 +121,7 @@ func load(ctx context.Context, tx pgx.Tx, store velox.StoreID, sql string, to Ta
 				row.set(column, spelled(value))
 			}
 		}
-		if sql == itemsSQL {
+		if sql == itemsSQL || sql == recipesSQL {
 			to.count(key, row)
 		} else {
 			to[key] = row

@@ -28,7 +28,7 @@ var (
 func everything(seed uint64) fleet.Options {
 	return fleet.Options{
 		Seed: seed, Store: store, Start: monday, Devices: 4, ClockSkew: 20 * time.Minute,
-		DeadClock: true, Conflicts: true, Unsupported: true,
+		DeadClock: true, Conflicts: true, Rarities: true,
 	}
 }
 

@@ -6,12 +6,12 @@ import (
 	"github.com/veloxpos/reconciled/internal/velox"
 )
 
-// plainProduct is one that is sold by the piece, has no variants, and is in stock.
+// plainProduct is one that is sold by the piece, has no variants and no quotas, and is in stock.
 func (s *Shop) plainProduct() (*product, shelf) {
 	for {
 		for _, p := range s.products {
 			at := shelf{s.ref.Warehouses[0], p.id, uuid.Nil}
-			if len(p.variants) == 0 && !p.byWeight && !p.idle && s.stock[at] >= 1000 {
+			if len(p.variants) == 0 && !p.byWeight && !p.idle && !p.retired && !p.quoted && s.stock[at] >= 1000 {
 				return p, at
 			}
 		}

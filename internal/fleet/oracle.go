@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,36 +25,42 @@ type Table map[string]Row
 // it, and, of a fold, the events that left nothing in it.
 //
 //	products, customers, sales, sessions    id
+//	recipes                                 recipe/content; n counts equal ones
 //	items                                   sale/content; n counts equal ones
-//	movements                               id, or sale/product/variant/sold|void with the sum
+//	movements                               id, or sale/product/variant/sold|escrow|void with the sum
 //	stock                                   warehouse/product/variant; a total of 0 is left out
+//	escrow                                  product/device/variant
 //	debts                                   sale:<sale id>, or id when there is no sale
 //	payments                                id; debt is the key of the debt
+//	ledger                                  id of the cash entry
 type ReadModel struct {
-	Products, Customers, Sales, Items, Movements Table
-	Stock, Debts, Payments, Sessions             Table
+	Products, Recipes, Customers      Table
+	Sales, Items                      Table
+	Movements, Stock, Escrow          Table
+	Debts, Payments, Sessions, Ledger Table
 
 	Waiting     []uuid.UUID // what they depend on never came
 	Blocked     []uuid.UUID // reference data they name is not there
 	Poison      []uuid.UUID // malformed
-	Unsupported []uuid.UUID // types that are not folded
+	Unsupported []uuid.UUID // types that nobody knows
 	Lost        []uuid.UUID // the copy no longer holds what was said
 	Settled     []uuid.UUID // rightly without rows of their own: absorbed, or voided
 }
 
 func newReadModel() ReadModel {
 	return ReadModel{
-		Products: Table{}, Customers: Table{}, Sales: Table{}, Items: Table{}, Movements: Table{},
-		Stock: Table{}, Debts: Table{}, Payments: Table{}, Sessions: Table{},
+		Products: Table{}, Recipes: Table{}, Customers: Table{}, Sales: Table{}, Items: Table{}, Movements: Table{},
+		Stock: Table{}, Escrow: Table{}, Debts: Table{}, Payments: Table{}, Sessions: Table{}, Ledger: Table{},
 	}
 }
 
 // tables lists the tables under the names that Diff prints.
 func (m ReadModel) tables() map[string]Table {
 	return map[string]Table{
-		"products": m.Products, "customers": m.Customers, "sales": m.Sales, "sale_items": m.Items,
-		"inventory_movements": m.Movements, "warehouse_stock": m.Stock, "debts": m.Debts,
-		"debt_payments": m.Payments, "cash_sessions": m.Sessions,
+		"products": m.Products, "recipe_ingredients": m.Recipes, "customers": m.Customers,
+		"sales": m.Sales, "sale_items": m.Items, "inventory_movements": m.Movements,
+		"warehouse_stock": m.Stock, "stock_escrow": m.Escrow, "debts": m.Debts,
+		"debt_payments": m.Payments, "cash_sessions": m.Sessions, "cash_ledger_entries": m.Ledger,
 	}
 }
 
@@ -64,8 +69,10 @@ type folding struct {
 	ReadModel
 	ref    Reference
 	events map[velox.Type][]said
-	voids  map[string]*said      // by sale
-	ledger map[[3]string]decimal // warehouse, product, variant
+	voids  map[string]*said       // by sale
+	booked map[[3]string]decimal  // warehouse, product, variant
+	held   map[[3]string]*holding // product, device, variant
+	marked map[string]bool        // movement ids of quotas
 }
 
 // said is an event with its content decoded.
@@ -77,19 +84,21 @@ type said struct {
 // Fold is the read model that a log stands for, whatever the order of events.
 // Each event counts for what it said; one that has lost that is skipped. An
 // entity that several events create is the first one's, by (created_at, device,
-// seq, id). A void stands even if it came before its sale, and takes the sale's
-// debt and payments with it for good.
+// seq, id); what changes it is applied in that order, so of each field the newest
+// stands. Quotas are granted, passed on and sold from in that order too. A void
+// stands even if it came before its sale, and takes the sale's debt and payments
+// with it for good.
 func Fold(events []velox.Event, ref Reference) ReadModel {
 	f := &folding{
 		ReadModel: newReadModel(), ref: ref, events: map[velox.Type][]said{}, voids: map[string]*said{},
-		ledger: map[[3]string]decimal{},
+		booked: map[[3]string]decimal{}, held: map[[3]string]*holding{}, marked: map[string]bool{},
 	}
 	seen := map[uuid.UUID]bool{}
 	for i := range events {
 		e := &events[i]
 		switch {
 		case seen[e.ID]:
-		case !slices.Contains(folded, e.Type):
+		case !e.Type.Known():
 			f.Unsupported = append(f.Unsupported, e.ID)
 		case e.Lost():
 			f.Lost = append(f.Lost, e.ID)
@@ -102,10 +111,12 @@ func Fold(events []velox.Event, ref Reference) ReadModel {
 		slices.SortFunc(list, func(a, b said) int { return inOrder(a.Event, b.Event) })
 	}
 	f.products()
+	f.recipes()
 	f.customers()
 	f.sessions()
-	f.stockEvents()
-	f.salesAndVoids()
+	f.ledger()
+	f.stockAndSales()
+	f.customerPatches()
 	f.debtsAndPayments()
 	f.totals()
 	for _, list := range [][]uuid.UUID{f.Waiting, f.Blocked, f.Poison, f.Unsupported, f.Lost, f.Settled} {
@@ -114,66 +125,9 @@ func Fold(events []velox.Event, ref Reference) ReadModel {
 	return f.ReadModel
 }
 
-// folded are the types that Fold knows.
-var folded = []velox.Type{
-	velox.ProductCreated, velox.CustomerCreated, velox.CashSessionOpened, velox.CashSessionClosed,
-	velox.StockReceived, velox.StockAdjusted, velox.StockDeltaApplied, velox.SaleCreated, velox.SaleVoided,
-	velox.DebtCreated, velox.DebtPaymentRecorded, velox.DebtPaymentAdded,
-}
-
 func inOrder(a, b *velox.Event) int {
 	return cmp.Or(cmp.Compare(a.CreatedAt, b.CreatedAt), slices.Compare(a.Device[:], b.Device[:]),
 		cmp.Compare(a.Seq, b.Seq), slices.Compare(a.ID[:], b.ID[:]))
-}
-
-// ids that an event cannot do without, and those it may leave out.
-var required = map[velox.Type][]string{
-	velox.ProductCreated: {"product_id"}, velox.CustomerCreated: {"customer_id"},
-	velox.CashSessionOpened: {"session_id"}, velox.CashSessionClosed: {"session_id"},
-	velox.StockReceived: {"movement_id", "product_id"}, velox.StockAdjusted: {"movement_id", "product_id"},
-	velox.StockDeltaApplied: {"movement_id", "product_id"},
-	velox.SaleCreated:       {"sale_id"}, velox.SaleVoided: {"sale_id"},
-	velox.DebtCreated: {"debt_id", "customer_id"}, velox.DebtPaymentRecorded: {"payment_id", "debt_id"},
-	velox.DebtPaymentAdded: {"payment_id", "debt_id"},
-}
-
-// quantity is a member without which a stock event says nothing. A copy that last
-// write wins has given another type's payload lacks it; as 0 it would take the
-// true event's movement id with nothing in it.
-var quantity = map[velox.Type]string{
-	velox.StockReceived: "qty", velox.StockAdjusted: "qty_delta", velox.StockDeltaApplied: "qty_delta",
-}
-
-var optional = []string{"variant_id", "sale_id", "cash_session_id", "customer_id", "voided_by_user_id"}
-
-func (f *folding) decode(e *velox.Event) {
-	var content fields
-	if err := json.Unmarshal(e.Said(), &content); err != nil || content == nil {
-		f.Poison = append(f.Poison, e.ID)
-		return
-	}
-	sound := true
-	for _, name := range required[e.Type] {
-		sound = sound && content.id(name) != ""
-	}
-	if name, counts := quantity[e.Type]; counts {
-		sound = sound && len(content[name]) > 0
-	}
-	for _, name := range optional {
-		sound = sound && (content.text(name) == "" || content.id(name) != "")
-	}
-	if e.Type == velox.SaleCreated {
-		items := content.list("items")
-		sound = sound && len(items) > 0
-		for _, item := range items {
-			sound = sound && item.id("product_id") != "" && (item.text("variant_id") == "" || item.id("variant_id") != "")
-		}
-	}
-	if !sound {
-		f.Poison = append(f.Poison, e.ID)
-		return
-	}
-	f.events[e.Type] = append(f.events[e.Type], said{e, content})
 }
 
 // of merges the events of several types, in order.
@@ -207,8 +161,9 @@ func (r Row) set(column, value string) {
 }
 
 // Diff says in which rows and columns got differs from want: nothing when they
-// are the same. Of a customer that only sales speak of, the time and the event
-// that its note names are left out, since any of those sales may have made it.
+// are the same. Of a customer that a sale made up, the event that its note names is
+// left out, since any of its sales may have made it; so is its time, until an
+// event changes it.
 func Diff(want, got ReadModel) []string {
 	var lines []string
 	wanted, there := want.tables(), got.tables()
@@ -273,7 +228,9 @@ func shared(table string, row, want Row) Row {
 		return row
 	}
 	row = maps.Clone(row)
-	delete(row, "updated_at")
+	if want["updated_at"] == "" {
+		delete(row, "updated_at")
+	}
 	if strings.HasPrefix(row["note"], placeholder) {
 		row["note"] = placeholder
 	}

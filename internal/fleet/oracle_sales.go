@@ -8,10 +8,8 @@ import (
 	"github.com/veloxpos/reconciled/internal/velox"
 )
 
-// tolerance is how near a debt must come to being paid.
-const tolerance = "0.01"
-
-func (f *folding) salesAndVoids() {
+// gatherVoids keeps the first void of each sale.
+func (f *folding) gatherVoids() {
 	for i, e := range f.events[velox.SaleVoided] {
 		if _, there := f.voids[e.id("sale_id")]; !there {
 			f.voids[e.id("sale_id")] = &f.events[velox.SaleVoided][i]
@@ -19,21 +17,23 @@ func (f *folding) salesAndVoids() {
 			f.settled(e)
 		}
 	}
-	for _, e := range f.events[velox.SaleCreated] {
-		id := e.id("sale_id")
-		if _, there := f.Sales[id]; there {
-			f.settled(e)
-			continue
-		}
-		if !f.saleReady(e) {
-			continue
-		}
-		f.sale(e, id)
-	}
+}
+
+// lonelyVoids wait for their sale.
+func (f *folding) lonelyVoids() {
 	for sale, v := range f.voids {
 		if _, there := f.Sales[sale]; !there {
 			f.waits(*v)
 		}
+	}
+}
+
+func (f *folding) saleCreated(e said) {
+	id := e.id("sale_id")
+	if _, there := f.Sales[id]; there {
+		f.settled(e)
+	} else if f.saleReady(e) {
+		f.sale(e, id)
 	}
 }
 
@@ -115,12 +115,20 @@ func (f *folding) sale(e said, id string) {
 	f.Sales[id] = row
 	f.placeholder(e)
 
-	warehouse := f.ref.W(e.text("warehouse_id")).String()
+	warehouse := f.place(e.text("warehouse_id"))
 	void, voided := f.voids[id]
 	for _, item := range e.list("items") {
 		qty := f.item(id, item)
-		f.saleMovement(id, item, "sold", new(decimal).minus(qty))
-		f.book(warehouse, item.id("product_id"), item.id("variant_id"), new(decimal).minus(qty))
+		take := f.consume(e, item, qty)
+		rest := new(decimal)
+		rest.Sub(&qty.rounded(3).Rat, &take.Rat)
+		if take.Sign() > 0 {
+			f.saleMovement(id, item, "escrow", new(decimal).minus(take))
+		}
+		if rest.Sign() > 0 {
+			f.saleMovement(id, item, "sold", new(decimal).minus(rest))
+			f.book(warehouse, item.id("product_id"), item.id("variant_id"), new(decimal).minus(rest))
+		}
 		if voided {
 			f.saleMovement(id, item, "void", qty)
 			f.book(warehouse, item.id("product_id"), item.id("variant_id"), qty)
@@ -159,10 +167,7 @@ func paymentOf(e said) string {
 
 // item counts a sale's line, and returns its quantity.
 func (f *folding) item(sale string, item fields) *decimal {
-	qty := item.number("qty")
-	if weight, ok := item.maybe("weight_value"); ok && item.yes("is_weight_product") {
-		qty = weight
-	}
+	qty := item.quantity()
 	row := Row{
 		"product_id": item.id("product_id"), "qty": qty.at(3), "is_weight_product": bit(item.yes("is_weight_product")),
 		"unit_price_bs": item.number("unit_price_bs").at(4), "unit_price_usd": item.number("unit_price_usd").at(4),
@@ -199,128 +204,4 @@ func (t Table) sum(key, qty string) {
 	part.SetString(qty)
 	total.Add(&total.Rat, &part.Rat)
 	t[key] = Row{"qty_delta": total.at(3)}
-}
-
-// placeholder makes up a customer that only a sale speaks of.
-func (f *folding) placeholder(e said) {
-	id := e.buyer()
-	if id == "" || f.Customers[id] != nil {
-		return
-	}
-	row := Row{"name": "Cliente offline " + id[:8], "note": placeholder + " (" + e.ID.String() + ")"}
-	of := e.object("customer")
-	for _, name := range []string{e.text("customerName"), e.text("customer_name"), of.text("name")} {
-		row.set("name", name)
-	}
-	for _, c := range []string{"phone", "document_id", "email"} {
-		row.set(c, e.text("customer_"+c))
-		row.set(c, of.text(c))
-	}
-	f.Customers[id] = row
-}
-
-func (f *folding) debtsAndPayments() {
-	key := map[string]string{} // of a debt, by debt_id; "" when its sale was voided
-	for _, e := range f.events[velox.DebtCreated] {
-		sale, debt := e.id("sale_id"), e.id("debt_id")
-		at := debt
-		if sale != "" {
-			at = "sale:" + sale
-		}
-		_, customer := f.Customers[e.id("customer_id")]
-		_, sold := f.Sales[sale]
-		switch {
-		case sale != "" && f.voids[sale] != nil:
-			key[debt] = ""
-			f.settled(e)
-		case !customer || sale != "" && !sold:
-			f.waits(e)
-		case f.Debts[at] != nil:
-			key[debt] = at
-			f.settled(e)
-		default:
-			key[debt] = at
-			row := Row{
-				"customer_id": e.id("customer_id"), "status": "open",
-				"amount_bs": e.number("amount_bs").at(2), "amount_usd": e.number("amount_usd").at(2),
-			}
-			if sale == "" {
-				row["created_at"] = e.instant("created_at", e.created())
-				row.set("note", e.text("note"))
-			}
-			f.Debts[at] = row
-		}
-	}
-	paid := map[string]*[2]decimal{}
-	for _, e := range f.of(velox.DebtPaymentRecorded, velox.DebtPaymentAdded) {
-		f.payment(e, key, paid)
-	}
-	for at, sums := range paid {
-		f.Debts[at]["status"] = status(f.Debts[at], sums)
-	}
-}
-
-func (f *folding) payment(e said, key map[string]string, paid map[string]*[2]decimal) {
-	at, known := key[e.id("debt_id")]
-	switch {
-	case !known:
-		f.waits(e)
-		return
-	case at == "" || f.Payments[e.id("payment_id")] != nil:
-		f.settled(e)
-		return
-	case e.text("method") == "":
-		f.Poison = append(f.Poison, e.ID)
-		return
-	}
-	row := Row{
-		"debt": at, "paid_at": e.instant("paid_at", e.created()), "method": e.text("method"),
-		"amount_bs": e.number("amount_bs").at(2), "amount_usd": e.number("amount_usd").at(2),
-	}
-	row.set("note", e.text("note"))
-	f.Payments[e.id("payment_id")] = row
-	if paid[at] == nil {
-		paid[at] = new([2]decimal)
-	}
-	for i, column := range []string{"amount_bs", "amount_usd"} {
-		var part decimal
-		part.SetString(row[column])
-		paid[at][i].Add(&paid[at][i].Rat, &part.Rat)
-	}
-}
-
-// status goes by USD where the debt has any, else by Bs, else any payment is all.
-func status(debt Row, paid *[2]decimal) string {
-	var cent decimal
-	cent.SetString(tolerance)
-	part := paid[0].Cmp(&cent.Rat) > 0 || paid[1].Cmp(&cent.Rat) > 0
-	if full, due := reaches(debt["amount_usd"], &paid[1], &cent); due {
-		return graded(full, part)
-	}
-	if full, due := reaches(debt["amount_bs"], &paid[0], &cent); due {
-		return graded(full, part)
-	}
-	return graded(true, part)
-}
-
-// reaches tells whether anything is due, and whether the sum comes near it.
-func reaches(amount string, sum, cent *decimal) (full, due bool) {
-	var owed decimal
-	owed.SetString(amount)
-	if owed.Cmp(&cent.Rat) <= 0 {
-		return false, false
-	}
-	owed.Sub(&owed.Rat, &cent.Rat)
-	return sum.Cmp(&owed.Rat) >= 0, true
-}
-
-func graded(full, part bool) string {
-	switch {
-	case full:
-		return "paid"
-	case part:
-		return "partial"
-	default:
-		return "open"
-	}
 }

@@ -1,119 +1,33 @@
 package fleet
 
 import (
-	"slices"
+	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/veloxpos/reconciled/internal/velox"
 )
 
-// products folds the catalogue: what reference data holds, then what events made.
-func (f *folding) products() {
-	for _, p := range f.ref.Products {
-		f.Products[p.ID.String()] = Row{
-			"name": p.Name, "price_bs": "480.00", "price_usd": "12.00", "cost_bs": "0.00", "cost_usd": "0.00",
-			"low_stock_threshold": "5", "profit_margin": "0.00", "is_active": "true", "is_recipe": "false",
-			"is_visible_public": "false", "product_type": "sale_item",
-		}
-	}
-	for _, e := range f.events[velox.ProductCreated] {
-		id := e.id("product_id")
-		if _, there := f.Products[id]; there {
-			f.settled(e)
-			continue
-		}
-		row := Row{"product_type": "sale_item"}
-		for _, c := range []string{"price_bs", "price_usd", "cost_bs", "cost_usd", "profit_margin"} {
-			row[c] = e.number(c).at(2)
-		}
-		row["low_stock_threshold"] = e.number("low_stock_threshold").at(0)
-		for _, c := range []string{
-			"name", "category", "sku", "barcode", "description", "image_url",
-			"public_name", "public_description", "public_image_url", "public_category",
-		} {
-			row.set(c, e.text(c))
-		}
-		row["is_active"] = bit(string(e.fields["is_active"]) != "false")
-		row["is_recipe"] = bit(e.truthy("is_recipe"))
-		row["is_visible_public"] = bit(e.truthy("is_visible_public"))
-		if e.truthy("is_recipe") {
-			row["product_type"] = "prepared"
-		}
-		row.set("product_type", e.text("product_type"))
-		f.Products[id] = row
-	}
-}
-
-func bit(b bool) string {
-	if b {
-		return "true"
-	}
-	return "false"
-}
-
-// customers folds those that events created; sales add placeholders later.
-func (f *folding) customers() {
-	for _, e := range f.events[velox.CustomerCreated] {
-		id := e.id("customer_id")
-		if _, there := f.Customers[id]; there {
-			f.settled(e)
-			continue
-		}
-		row := Row{"updated_at": e.created()}
-		for _, c := range []string{"name", "phone", "note", "document_id", "email"} {
-			row.set(c, e.text(c))
-		}
-		if limit, ok := e.maybe("credit_limit"); ok {
-			row["credit_limit"] = limit.at(2)
-		}
-		f.Customers[id] = row
-	}
-}
-
-// sessions opens, then applies the newest close.
-func (f *folding) sessions() {
-	for _, e := range f.events[velox.CashSessionOpened] {
-		id := e.id("session_id")
-		if _, there := f.Sessions[id]; there {
-			f.settled(e)
-			continue
-		}
-		row := Row{
-			"opened_at":          e.instant("opened_at", e.created()),
-			"opening_amount_bs":  e.number("opening_amount_bs").at(2),
-			"opening_amount_usd": e.number("opening_amount_usd").at(2),
-		}
-		row.set("opened_by", e.actor())
-		row.set("note", e.text("note"))
-		f.Sessions[id] = row
-	}
-	closed := map[string]bool{}
-	for _, e := range slices.Backward(f.events[velox.CashSessionClosed]) {
-		row, there := f.Sessions[e.id("session_id")]
-		switch {
-		case !there:
-			f.waits(e)
-		case closed[e.id("session_id")]:
-			f.settled(e)
+// stockAndSales folds everything that moves stock in one go, since what a sale
+// takes from its till's quota depends on what came before it.
+func (f *folding) stockAndSales() {
+	f.gatherVoids()
+	for _, e := range f.of(
+		velox.StockReceived, velox.StockAdjusted, velox.StockDeltaApplied, velox.StockQuotaGranted,
+		velox.StockQuotaTransferred, velox.StockQuotaReclaimed, velox.SaleCreated,
+	) {
+		switch e.Type {
+		case velox.SaleCreated:
+			f.saleCreated(e)
+		case velox.StockReceived:
+			f.stockEvent(e, "received", e.number("qty"))
+		case velox.StockAdjusted, velox.StockDeltaApplied:
+			f.stockEvent(e, "adjust", e.number("qty_delta"))
 		default:
-			closed[e.id("session_id")] = true
-			row["closed_at"] = e.instant("closed_at", e.created())
-			row.set("closed_by", e.actor())
-			row.set("expected", canonical(e.fields["expected"]))
-			row.set("counted", canonical(e.fields["counted"]))
-			row.set("note", e.text("note"))
+			f.quota(e)
 		}
 	}
-}
-
-// stockEvents folds the movements that have ids of their own.
-func (f *folding) stockEvents() {
-	for _, e := range f.of(velox.StockReceived, velox.StockAdjusted, velox.StockDeltaApplied) {
-		movement, qty := "adjust", "qty_delta"
-		if e.Type == velox.StockReceived {
-			movement, qty = "received", "qty"
-		}
-		f.stockEvent(e, movement, e.number(qty))
-	}
+	f.lonelyVoids()
 }
 
 func (f *folding) stockEvent(e said, movement string, qty *decimal) {
@@ -122,20 +36,11 @@ func (f *folding) stockEvent(e said, movement string, qty *decimal) {
 		f.settled(e)
 		return
 	}
-	if _, there := f.Products[e.id("product_id")]; !there {
-		f.waits(e)
+	if !f.stockable(e) {
 		return
 	}
-	if !f.knowsVariant(e.id("variant_id")) {
-		f.Blocked = append(f.Blocked, e.ID)
-		return
-	}
-	row := Row{
-		"product_id": e.id("product_id"), "movement_type": movement, "qty_delta": qty.at(3), "happened_at": e.created(),
-		"warehouse_id": f.ref.W(e.text("warehouse_id")).String(), "unit_cost_bs": "0.00", "unit_cost_usd": "0.00",
-		"from_escrow": "false",
-	}
-	row.set("variant_id", e.id("variant_id"))
+	row := movementRow(e, movement, qty)
+	row.set("warehouse_id", f.place(e.text("warehouse_id")))
 	if e.Type != velox.StockAdjusted {
 		row["unit_cost_bs"] = e.number("unit_cost_bs").at(2)
 		row["unit_cost_usd"] = e.number("unit_cost_usd").at(2)
@@ -150,7 +55,40 @@ func (f *folding) stockEvent(e said, movement string, qty *decimal) {
 	f.Movements[id] = row
 	if row["from_escrow"] == "false" {
 		f.book(row["warehouse_id"], row["product_id"], row["variant_id"], qty)
+	} else {
+		f.drawn(e, qty)
 	}
+}
+
+// stockable lists the event as waiting or blocked when its product or variant is
+// not there.
+func (f *folding) stockable(e said) bool {
+	if _, there := f.Products[e.id("product_id")]; !there {
+		f.waits(e)
+		return false
+	}
+	if !f.knowsVariant(e.id("variant_id")) {
+		f.Blocked = append(f.Blocked, e.ID)
+		return false
+	}
+	return true
+}
+
+func movementRow(e said, movement string, qty *decimal) Row {
+	row := Row{
+		"product_id": e.id("product_id"), "movement_type": movement, "qty_delta": qty.at(3), "happened_at": e.created(),
+		"unit_cost_bs": "0.00", "unit_cost_usd": "0.00", "from_escrow": "false",
+	}
+	row.set("variant_id", e.id("variant_id"))
+	return row
+}
+
+// place is the warehouse that stock is booked in; "" when the store has none.
+func (f *folding) place(candidate string) string {
+	if w := f.ref.W(candidate); w != uuid.Nil {
+		return w.String()
+	}
+	return ""
 }
 
 func (f *folding) knowsVariant(id string) bool {
@@ -167,19 +105,24 @@ func (f *folding) knowsVariant(id string) bool {
 	return false
 }
 
-// book adds to the ledger, with the scale that the ledger's column keeps.
+// book adds to the stock ledger, with the scale that its column keeps.
 func (f *folding) book(warehouse, product, variant string, qty *decimal) {
 	key := [3]string{warehouse, product, variant}
-	sum := f.ledger[key]
+	sum := f.booked[key]
 	sum.Add(&sum.Rat, &qty.rounded(3).Rat)
-	f.ledger[key] = sum
+	f.booked[key] = sum
 }
 
-// totals sets the stock from the ledger: never below zero.
+// totals sets the stock from its ledger, never below zero, and what quotas hold.
 func (f *folding) totals() {
-	for key, sum := range f.ledger {
-		if sum.Sign() > 0 {
-			f.Stock[key[0]+"/"+key[1]+"/"+key[2]] = Row{"stock": sum.at(3)}
+	for key, sum := range f.booked {
+		if sum.Sign() > 0 && key[0] != "" {
+			f.Stock[strings.Join(key[:], "/")] = Row{"stock": sum.at(3)}
 		}
+	}
+	for key, h := range f.held {
+		row := Row{"qty_granted": h.qty.at(3)}
+		row.set("expires_at", h.expires)
+		f.Escrow[strings.Join(key[:], "/")] = row
 	}
 }

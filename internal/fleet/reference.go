@@ -61,7 +61,7 @@ func (s *Shop) newReference() Reference {
 }
 
 // W is the warehouse that stock is booked in: the candidate if the store has it,
-// else the default.
+// else the default; Nil when there is none.
 func (r Reference) W(candidate string) uuid.UUID {
 	if id, err := uuid.Parse(candidate); err == nil {
 		for _, w := range r.Warehouses {
@@ -69,6 +69,9 @@ func (r Reference) W(candidate string) uuid.UUID {
 				return w
 			}
 		}
+	}
+	if len(r.Warehouses) == 0 {
+		return uuid.Nil
 	}
 	return r.Warehouses[0]
 }

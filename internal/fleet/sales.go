@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,8 +29,9 @@ type line struct {
 // maxVoidable bounds the sales that are remembered.
 const maxVoidable = 200
 
-// basket takes up to n lines from a warehouse's shelves.
-func (s *Shop) basket(warehouse uuid.UUID, n int) []line {
+// basket takes up to n lines from a warehouse's shelves, for a till or, when that
+// is nil, for the online API.
+func (s *Shop) basket(t *till, warehouse uuid.UUID, n int) []line {
 	var lines []line
 	for range 3 * n {
 		if len(lines) == n {
@@ -41,7 +43,7 @@ func (s *Shop) basket(warehouse uuid.UUID, n int) []line {
 		if p.byWeight {
 			qty = s.between(100, 2500)
 		}
-		if s.stock[at] < qty {
+		if s.stock[at] < qty || !s.sells(t, ware{p.id, variant}) {
 			continue
 		}
 		s.stock[at] -= qty
@@ -52,6 +54,19 @@ func (s *Shop) basket(warehouse uuid.UUID, n int) []line {
 		lines = append(lines, l)
 	}
 	return lines
+}
+
+// fromQuota is a line that the till may have a quota of. What it sells is counted
+// as if it came off the shelf, which is the least that can be there.
+func (s *Shop) fromQuota(t *till, warehouse uuid.UUID) []line {
+	for _, q := range s.quotas {
+		at, qty := shelf{warehouse, q.ware.product, q.ware.variant}, s.between(1, 3)*1000
+		if q.till == t && !q.closed && !q.of.retired && s.stock[at] >= qty && s.chance(8) {
+			s.stock[at] -= qty
+			return []line{{product: q.of, at: at, qty: qty, usd: q.of.usd}}
+		}
+	}
+	return nil
 }
 
 // item is a line in a payload; known ones carry an id that the row will have.
@@ -113,13 +128,20 @@ func (s *Shop) sell() {
 	if s.chance(10) {
 		warehouse = s.ref.Warehouses[1]
 	}
-	lines := s.basket(warehouse, 1+min(s.rng.IntN(8), s.rng.IntN(8))) // most baskets are small
+	lines := s.fromQuota(t, warehouse)
+	lines = append(lines, s.basket(t, warehouse, 1+min(s.rng.IntN(8), s.rng.IntN(8)))...) // most baskets are small
 	if len(lines) == 0 {
 		s.receive()
 		return
 	}
 	payload, usd := s.salePayload(lines, s.chance(2))
+	for _, l := range lines {
+		s.drawn(t, ware{l.product.id, l.at.variant}, l.qty)
+	}
 	s.ringSale(t, payload, lines, warehouse, usd)
+	if s.chance(6) {
+		s.book(t, payload["sale_id"].(string), "sale", s.bs(usd), 0, t.session.String())
+	}
 }
 
 func (s *Shop) ringSale(t *till, payload object, lines []line, warehouse uuid.UUID, usd int64) *velox.Event {
@@ -151,6 +173,9 @@ func (s *Shop) ringSale(t *till, payload object, lines []line, warehouse uuid.UU
 			defer func() {
 				if s.chance(2) {
 					s.ring(t, velox.CustomerCreated, object{"customer_id": c.id.String(), "name": c.name + " Gil", "phone": "0416", "note": nil})
+				}
+				if s.chance(3) {
+					s.changeCustomer(c)
 				}
 			}()
 		}
@@ -202,7 +227,7 @@ func (s *Shop) creditDebt(t *till, sale object, usd int64) uuid.UUID {
 
 // sellOnline makes a sale by the online API: thin, and its rows are there already.
 func (s *Shop) sellOnline() {
-	lines := s.basket(s.ref.Warehouses[0], 1+s.rng.IntN(3))
+	lines := s.basket(nil, s.ref.Warehouses[0], 1+s.rng.IntN(3))
 	if len(lines) == 0 {
 		s.receive()
 		return
@@ -215,7 +240,7 @@ func (s *Shop) sellOnline() {
 			return
 		}
 	}
-	payload, _ := s.salePayload(lines, false)
+	payload, usd := s.salePayload(lines, false)
 	payload["sold_at"] = iso(s.now)
 	payload["cash_session_id"] = s.tills[0].session.String()
 	payload["payment"] = object{"method": "CASH_BS"}
@@ -223,6 +248,7 @@ func (s *Shop) sellOnline() {
 		payload["customer_id"] = pick(s, s.customers).id.String()
 	}
 	s.serve(velox.SaleCreated, payload)
+	s.serve(velox.CashLedgerEntryCreated, s.cashEntry(payload["sale_id"].(string), "sale", s.bs(usd), 0, s.tills[0].session.String(), iso(s.now)))
 	s.remember(soldSale{id: uuid.MustParse(payload["sale_id"].(string)), lines: lines})
 }
 
@@ -240,6 +266,9 @@ func (s *Shop) void() {
 		return
 	}
 	i := s.rng.IntN(len(s.sales))
+	if credit := slices.IndexFunc(s.sales, func(sold soldSale) bool { return sold.debt != uuid.Nil }); credit >= 0 && s.chance(4) {
+		i = credit
+	}
 	sold := s.sales[i]
 	s.sales = append(s.sales[:i:i], s.sales[i+1:]...)
 	for _, l := range sold.lines {

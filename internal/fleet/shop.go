@@ -28,8 +28,9 @@ type Options struct {
 	// Conflicts adds events that last write wins overwrote, with a delta that
 	// keeps what was said and without.
 	Conflicts bool
-	// Unsupported adds a pinch of the event types that Fold does not fold.
-	Unsupported bool
+	// Rarities makes common what is rare: changes of the catalogue and of
+	// customers, recipes, quotas, cash in and out.
+	Rarities bool
 }
 
 // Shop is a store that trades. Equal options yield equal events. Its stock stays
@@ -50,7 +51,10 @@ type Shop struct {
 	stock     map[shelf]int64 // thousandths
 	sales     []soldSale      // recent ones, that may yet be voided
 	debts     []openDebt
+	quotas    []*quota
+	retired   int // products that are not sold any more
 	fiscal    int64
+	barcodes  int64 // of changed products
 }
 
 // till is a device with a clock and counters of its own.
@@ -64,6 +68,7 @@ type till struct {
 	actor   uuid.UUID
 	cashBS  int64
 	cashUSD int64
+	sold    map[ware]int64 // today
 }
 
 // shelf is where stock lies.
@@ -102,7 +107,7 @@ func NewShop(o Options) *Shop {
 		s.tills = append(s.tills, t)
 	}
 	for _, p := range s.ref.Products {
-		s.products = append(s.products, &product{id: p.ID, variants: p.Variants, usd: 1200, threshold: 5})
+		s.products = append(s.products, &product{id: p.ID, variants: p.Variants, usd: 1200, threshold: 5, quoted: true})
 	}
 	return s
 }
@@ -173,9 +178,9 @@ func (s *Shop) act() {
 		s.void()
 	case p < 220 && s.opts.Conflicts:
 		s.conflict()
-	case p < 240 && s.opts.Unsupported:
-		s.unsupported()
-	case p < 265:
+	case p < 250 || p < 320 && s.opts.Rarities:
+		s.rare()
+	case p >= 975:
 		s.sellOnline()
 	default:
 		s.sell()

@@ -49,7 +49,7 @@ func (s *Shop) stockVariants() {
 func (s *Shop) stocked() (*product, uuid.UUID) {
 	for {
 		p := pick(s, s.products)
-		if p.idle {
+		if p.idle || p.retired {
 			continue
 		}
 		if len(p.variants) > 0 {

@@ -14,9 +14,11 @@ import (
 	"github.com/veloxpos/reconciled/merkle"
 )
 
-// present is the condition that the store ($1) has an event in its log.
+// present is the condition that the store ($1) has an event in its log. OFFSET keeps
+// the look-up by the event's id: a plan that was made while the table was small goes
+// through all the store's events, for each.
 func present(eventID string) string {
-	return `EXISTS (SELECT FROM public.events e WHERE e.event_id = ` + eventID + ` AND e.store_id = $1)`
+	return `EXISTS (SELECT FROM (SELECT e.store_id FROM public.events e WHERE e.event_id = ` + eventID + ` OFFSET 0) e WHERE e.store_id = $1)`
 }
 
 // purgedTables are the declared purges of a store ($1) whose items are still in
@@ -28,7 +30,7 @@ var purgedTables = `reconciled.deletion d WHERE d.store_id = $1 AND d.declared A
 func declaredItems(ctx context.Context, q querier, store velox.StoreID, slots []int64) (map[int64][]merkle.Item, error) {
 	rows, err := q.Query(ctx, `SELECT d.event_id, d.created_ms, d.item FROM unnest($2::bigint[]) AS slot
 		CROSS JOIN LATERAL (SELECT d.event_id, d.created_ms, d.item FROM `+purgedTables+`
-			AND d.created_ms >= slot << 20 AND d.created_ms <= (slot << 20 | 1048575)) d
+			AND d.created_ms >= slot << 20 AND d.created_ms <= (slot << 20 | 1048575) OFFSET 0) d
 		ORDER BY d.created_ms, d.event_id`, store, slots)
 	if err != nil {
 		return nil, fmt.Errorf("read declared deletions: %w", err)
@@ -126,6 +128,19 @@ func (l *Log) Held(ctx context.Context, store velox.StoreID, limit int) (list []
 		return nil, 0, fmt.Errorf("list held deletions: %w", err)
 	}
 	return list, total, nil
+}
+
+// HeldAmong are those of the events whose deletion waits for a person.
+func (l *Log) HeldAmong(ctx context.Context, store velox.StoreID, events []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := l.db.Pool.Query(ctx, `SELECT event_id FROM reconciled.deletion WHERE store_id = $1 AND event_id = ANY($2) AND `+isHeld, store, events)
+	if err != nil {
+		return nil, fmt.Errorf("look for held deletions: %w", err)
+	}
+	held, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("look for held deletions: %w", err)
+	}
+	return held, nil
 }
 
 // ErrNotHeld: an event was to be released that is not held.

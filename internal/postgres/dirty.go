@@ -33,19 +33,24 @@ func takeDirty(ctx context.Context, tx pgx.Tx, store velox.StoreID, slots []int6
 				deleted_at = excluded.deleted_at, declared = excluded.declared, restored_at = excluded.restored_at,
 				held_at = NULL, released_at = NULL, released_by = NULL),
 		again AS (
-			UPDATE reconciled.deletion d SET restored_at = now() FROM taken t
-			WHERE t.op = 'i' AND d.store_id = $1 AND d.event_id = t.event_id AND d.restored_at IS NULL AND `+present("d.event_id")+`
-			  AND NOT EXISTS (SELECT FROM taken o WHERE o.op = 'd' AND o.event_id = t.event_id)
+			UPDATE reconciled.deletion d SET restored_at = now()
+			WHERE d.store_id = $1 AND d.restored_at IS NULL AND `+present("d.event_id")+` AND d.event_id = ANY(ARRAY(
+				SELECT event_id FROM taken WHERE op = 'i' EXCEPT SELECT event_id FROM taken WHERE op = 'd'))
 			RETURNING d.created_ms >> 20 AS slot),
 		elsewhere AS ( -- its item leaves the slot it was deleted from
 			INSERT INTO reconciled.dirty (store_id, slot, op) SELECT DISTINCT $1::uuid, slot, 'm'::"char" FROM again WHERE slot <> ALL($2)),
+		other AS ( -- what was noted of its content; the healer's next look notes it again
+			DELETE FROM reconciled.lost_update WHERE store_id = $1 AND restored_at IS NULL
+				AND event_id = ANY(ARRAY(SELECT event_id FROM taken WHERE op IN ('u', 'd')))),
 		evidence AS (
 			INSERT INTO reconciled.evidence (store_id, kind, slot, event_id, expected, found, detail)
 			SELECT $1, CASE op WHEN 'u' THEN 'changed' ELSE 'deleted' END, slot, event_id, item, item_after, format('%s at %s', type, at)
 			FROM taken WHERE (op = 'u' AND item <> item_after) OR (op = 'd' AND NOT declared)
 			UNION ALL
 			SELECT $1, 'truncated', NULL, NULL, NULL, NULL, format('at %s', min(at)) FROM taken WHERE op = 't' HAVING count(*) > 0
-			ON CONFLICT DO NOTHING)
+			ON CONFLICT DO NOTHING),
+		found AS (SELECT slot, event_id FROM taken),
+		listed AS (`+enlistFound+`)
 		SELECT count(*) FROM taken WHERE op = 'd' AND NOT declared`, store, slots).Scan(&undeclared)
 	if err != nil {
 		return fmt.Errorf("take dirty rows: %w", err)
@@ -55,8 +60,8 @@ func takeDirty(ctx context.Context, tx pgx.Tx, store velox.StoreID, slots []int6
 			return err
 		}
 	}
-	for _, consumer := range []string{healerConsumer, anchorConsumer} {
-		_, err := tx.Exec(ctx, `
+	for _, consumer := range []string{anchorConsumer, fiscalConsumer} {
+		_, err = tx.Exec(ctx, `
 			INSERT INTO reconciled.worklist AS w (consumer, store_id, slot) SELECT $1, $2, unnest($3::bigint[])
 			ON CONFLICT (consumer, store_id, slot) DO UPDATE SET stamp = w.stamp + 1, not_before = now()`,
 			consumer, store, slots)

@@ -11,7 +11,7 @@ import (
 // eventColumns are what scanEvent reads, from eventTables.
 const eventColumns = `e.event_id, e.store_id, e.device_id, e.seq, e.type, e.version, reconciled.ms(e.created_at),
 	e.actor_user_id, coalesce(e.actor_role, ''), e.payload, e.delta_payload, s.said,
-	coalesce(e.vector_clock, '{}'), coalesce(array_remove(e.causal_dependencies, NULL), '{}'), coalesce(e.conflict_status, ''),
+	coalesce(e.vector_clock, '{}'), ARRAY(SELECT d FROM unnest(e.causal_dependencies) AS d WHERE d IS NOT NULL), coalesce(e.conflict_status, ''),
 	coalesce(e.full_payload_hash, ''), e.request_id`
 
 // eventTables joins an event to what was given back of it.

@@ -5,6 +5,13 @@ package postgres
 var (
 	Fenced        = (*DB).fenced
 	Transact      = (*DB).transact
+	Accepting     = (*DB).unpaused
 	EachItem      = eachItem
 	DeclaredItems = declaredItems
+)
+
+// EnlistTouched is a statement whose plan counts, ByPayload what is set for it.
+const (
+	EnlistTouched = enlistTouched
+	ByPayload     = byPayload
 )

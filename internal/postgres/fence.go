@@ -17,7 +17,8 @@ import (
 // it holds the store's fence row FOR SHARE with the grant's epoch and token, so
 // the next grant waits until it has ended, and it fails with lock.ErrFenced once
 // there has been one. (FOR KEY SHARE, or a plain read, would let the next grant
-// pass a write in flight.) Its timeouts lie below the lease's TTL and its
+// pass a write in flight.) It fails with lock.ErrPaused while a person has stopped the
+// writing. Its timeouts lie below the lease's TTL and its
 // application_name carries the token, by which a frozen holder is found.
 func (db *DB) fenced(ctx context.Context, grant lock.Grant, write func(ctx context.Context, tx pgx.Tx) error) error {
 	return db.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -33,6 +34,9 @@ func (db *DB) fenced(ctx context.Context, grant lock.Grant, write func(ctx conte
 		}
 		if err != nil {
 			return fmt.Errorf("check fence: %w", err)
+		}
+		if err := refusePaused(ctx, tx, grant.Store); err != nil {
+			return err
 		}
 		return write(ctx, tx)
 	})

@@ -26,14 +26,14 @@ func NewHealing(db *DB) *Healing { return &Healing{db: db} }
 // Due lists due slots of the healer's worklist, ascending.
 func (h *Healing) Due(ctx context.Context, store velox.StoreID, after int64, limit int) ([]healer.Slot, error) {
 	rows, err := h.db.Pool.Query(ctx, `
-		SELECT slot, stamp FROM reconciled.worklist
+		SELECT slot, stamp, CASE WHEN events_stamp = stamp THEN events END FROM reconciled.worklist
 		WHERE consumer = $1 AND store_id = $2 AND slot > $3 AND not_before <= clock_timestamp()
 		ORDER BY slot LIMIT $4`, healerConsumer, store, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read worklist: %w", err)
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (s healer.Slot, err error) {
-		return s, row.Scan(&s.Slot, &s.Stamp)
+		return s, row.Scan(&s.Slot, &s.Stamp, &s.Events)
 	})
 }
 
@@ -48,7 +48,8 @@ func (h *Healing) Settle(ctx context.Context, grant lock.Grant, slots []healer.S
 	const seen = `unnest($3::bigint[], $4::bigint[], $5::interval[]) AS s (slot, stamp, again)
 		WHERE w.consumer = $1 AND w.store_id = $2 AND w.slot = s.slot AND w.stamp = s.stamp`
 	return h.db.fenced(ctx, grant, func(ctx context.Context, tx pgx.Tx) error {
-		args := []any{healerConsumer, grant.Store, numbers, stamps, waits}
+		// Planned anew each time: by a plan made for an empty list it is quadratic.
+		args := []any{pgx.QueryExecModeCacheDescribe, healerConsumer, grant.Store, numbers, stamps, waits}
 		_, err := tx.Exec(ctx, `DELETE FROM reconciled.worklist w USING `+seen+` AND s.again = interval '0'`, args...)
 		if err != nil {
 			return fmt.Errorf("take slots off worklist: %w", err)
@@ -66,10 +67,8 @@ func (h *Healing) Settle(ctx context.Context, grant lock.Grant, slots []healer.S
 // whose events are gone from the log.
 func (h *Healing) Refill(ctx context.Context, grant lock.Grant) (slots int64, err error) {
 	err = h.db.fenced(ctx, grant, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `DELETE FROM reconciled.gap g WHERE g.store_id = $1
-			AND NOT EXISTS (SELECT FROM public.events e WHERE e.event_id = g.event_id)`, grant.Store)
-		if err != nil {
-			return fmt.Errorf("forget gaps of deleted events: %w", err)
+		if err := forgetGaps(ctx, tx, grant); err != nil {
+			return err
 		}
 		tag, err := tx.Exec(ctx, `
 			INSERT INTO reconciled.worklist AS w (consumer, store_id, slot)
@@ -85,30 +84,43 @@ func (h *Healing) Refill(ctx context.Context, grant lock.Grant) (slots int64, er
 	return slots, err
 }
 
-// loggedColumns are what scanLogged reads, from loggedTables; $1 is the store
-// and $2 the grace. An event is the backend's own while it is younger than the
-// grace and waits in the outbox, or was made by the online API, which writes the
-// rows and no outbox entry.
-const loggedColumns = eventColumns + `, reconciled.slot(e.created_at), e.created_at,
-	CASE WHEN e.received_at > now() - $2::interval AND e.received_at <= now() + $2::interval AND (
-		EXISTS (SELECT FROM public.outbox_entries o WHERE o.event_id = e.event_id::text AND o.target = 'projection'
-			AND o.status = 'pending' AND coalesce(o.retry_count, 0) < 10)
-		OR e.device_id = '00000000-0000-0000-0000-000000000001' AND NOT EXISTS (
-			SELECT FROM public.outbox_entries o WHERE o.event_id = e.event_id::text AND o.target = 'projection'))
-	THEN least(e.received_at, now()) + $2 - now() ELSE interval '0' END,
-	g.event_id IS NOT NULL, coalesce(g.class = 'actionable' AND g.next_attempt > now(), false)`
-
-const loggedTables = eventTables + ` LEFT JOIN reconciled.gap g ON g.store_id = e.store_id AND g.event_id = e.event_id`
-
-type logged struct {
-	healer.Logged
-	at pgtype.Timestamptz
+// All lists the slots of the store's tree, ascending.
+func (h *Healing) All(ctx context.Context, store velox.StoreID, after int64, limit int) ([]healer.Slot, error) {
+	rows, err := h.db.Pool.Query(ctx, `SELECT slot FROM reconciled.leaf WHERE store_id = $1 AND slot > $2 ORDER BY slot LIMIT $3`, store, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read leaves: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (s healer.Slot, err error) { return s, row.Scan(&s.Slot) })
 }
 
-func scanLogged(row pgx.CollectableRow) (logged, error) {
-	var l logged
-	e, err := scanEvent(alongside{row, []any{&l.Slot, &l.at, &l.Grace, &l.Gap, &l.Backing}})
-	l.Event = e
+// loggedColumns are what scanLogged reads, from loggedTables; $1 is the store, $2 the
+// grace, $3 the backend's time for what was given back to it, $4 the run. An event is
+// the backend's own while it is younger than the grace and waits in the outbox, or was
+// made by the online API, which writes the rows and no outbox entry; and while it waits
+// there again.
+const loggedColumns = eventColumns + `, reconciled.slot(e.created_at),
+	CASE
+	WHEN e.received_at > now() - $2::interval AND e.received_at <= now() + $2::interval AND (
+		o.waiting OR e.device_id = '00000000-0000-0000-0000-000000000001' AND o.status IS NULL)
+	THEN least(e.received_at, now()) + $2 - now()
+	WHEN o.waiting AND g.requeued_at > now() - $3::interval THEN g.requeued_at + $3 - now()
+	ELSE interval '0' END,
+	coalesce(o.status, ''), e.device_id = '00000000-0000-0000-0000-000000000001' AND o.status IS NULL,
+	g.event_id IS NOT NULL, coalesce(CASE WHEN g.last_error IS NOT NULL AND g.waits_id IS NULL AND g.requeued_at IS NULL AND g.next_attempt > now() THEN g.class END, ''),
+	g.requeued_at IS NOT NULL,
+	coalesce(CASE WHEN g.run_id = $4 THEN CASE g.class WHEN 'actionable' THEN 'failed' ELSE g.class END END, '')`
+
+const loggedTables = eventTables + loggedJoins
+
+const loggedJoins = ` LEFT JOIN reconciled.gap g ON g.store_id = e.store_id AND g.event_id = e.event_id
+	LEFT JOIN LATERAL (
+		SELECT min(o.status) AS status, bool_or(o.status = 'pending' AND coalesce(o.retry_count, 0) < 10) AS waiting
+		FROM public.outbox_entries o WHERE o.event_id IN (e.event_id::text, upper(e.event_id::text)) AND o.target = 'projection') o ON true`
+
+func scanLogged(row pgx.CollectableRow) (healer.Logged, error) {
+	var l healer.Logged
+	e, err := scanEvent(alongside{row, []any{&l.Slot, &l.Grace, &l.Entry, &l.Online, &l.Gap, &l.Backing, &l.Requeued, &l.Counted}})
+	l.Event.Event, l.Projected = e, l.Entry == "processed"
 	return l, err
 }
 
@@ -123,28 +135,41 @@ func (a alongside) Scan(dest ...any) error { return a.CollectableRow.Scan(append
 // healBytes bounds what a page holds in memory, beside its number of events.
 const healBytes = 8 << 20
 
-// Scan visits the events of slots, oldest first.
-func (h *Healing) Scan(ctx context.Context, store velox.StoreID, slots []healer.Slot, opts healer.Options, visit healer.Visit) error {
-	var p pager
+// Scan visits the events of slots, or those that the list names of them, oldest first,
+// while it reads them.
+func (h *Healing) Scan(ctx context.Context, grant lock.Grant, slots []healer.Slot, opts healer.Options, visit healer.Visit) error {
+	var since, until []pgtype.Timestamptz
+	var named []uuid.UUID
 	for _, s := range slots {
-		first := s.Slot << 20
-		from, id := notBefore(first), uuid.Nil
-		for more := true; more; {
-			var err error
-			more, err = p.read(ctx, h.db.Pool, opts.Batch, `SELECT `+loggedColumns+` FROM `+loggedTables+`
-				WHERE e.store_id = $1 AND e.created_at >= $3 AND e.created_at <= $4 AND (e.created_at, e.event_id) > ($3, $5)
-				ORDER BY e.created_at, e.event_id LIMIT $6`,
-				store, opts.Grace, from, notAfter(first+1<<20-1), id, opts.Batch-len(p.page))
-			if err != nil {
+		if s.Events != nil {
+			named = append(named, s.Events...)
+			continue
+		}
+		since, until = append(since, notBefore(s.Slot<<20)), append(until, notAfter(s.Slot<<20+1<<20-1))
+	}
+	rows, err := h.db.Pool.Query(ctx, `SELECT `+loggedColumns+`
+		FROM (SELECT e.* FROM unnest($5::timestamptz[], $6::timestamptz[]) AS w (since, until)
+			CROSS JOIN LATERAL (SELECT * FROM public.events e WHERE e.store_id = $1 AND e.created_at >= w.since AND e.created_at <= w.until OFFSET 0) e
+			UNION ALL SELECT * FROM public.events WHERE store_id = $1 AND event_id = ANY($7)) e
+		LEFT JOIN reconciled.said s ON s.event_id = e.event_id`+loggedJoins+`
+		ORDER BY e.created_at, e.event_id`, grant.Store, opts.Grace, opts.Patience, grant.Run, since, until, named)
+	if err != nil {
+		return fmt.Errorf("read events: %w", err)
+	}
+	defer rows.Close()
+	var p pager
+	for rows.Next() {
+		if err := p.take(rows); err != nil {
+			return err
+		}
+		if p.full(opts.Batch) {
+			if err := p.turn(ctx, visit); err != nil {
 				return err
 			}
-			if p.full(opts.Batch) {
-				from, id = p.last.at, p.last.ID
-				if err := p.turn(ctx, visit); err != nil {
-					return err
-				}
-			}
 		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read events: %w", err)
 	}
 	return p.turn(ctx, visit)
 }
@@ -161,18 +186,21 @@ const awake = `(g.next_attempt <= now() AND g.class IN ('actionable', 'waiting',
 			AND never.waits_table = 'debts' AND never.waits_id = g.waits_id)
 	WHEN 'profiles' THEN EXISTS (SELECT FROM public.profiles t WHERE t.id = g.waits_id)
 	WHEN 'product_variants' THEN EXISTS (SELECT FROM public.product_variants t WHERE t.id = g.waits_id)
+
 	WHEN 'invoice_series' THEN EXISTS (SELECT FROM public.invoice_series t WHERE t.id = g.waits_id)
 	WHEN 'said' THEN s.event_id IS NOT NULL
+	WHEN 'events' THEN EXISTS (SELECT FROM public.events t WHERE t.event_id = g.waits_id AND t.store_id = g.store_id)
+		AND NOT EXISTS (SELECT FROM reconciled.gap b WHERE b.store_id = g.store_id AND b.event_id = g.waits_id AND b.class NOT IN ('semantic', 'poison'))
 	ELSE false END)`
 
 // Awake visits the events of gaps that can be planned anew.
-func (h *Healing) Awake(ctx context.Context, store velox.StoreID, opts healer.Options, visit healer.Visit) error {
+func (h *Healing) Awake(ctx context.Context, grant lock.Grant, opts healer.Options, visit healer.Visit) error {
 	var p pager
 	for more := true; more; {
 		var err error
 		more, err = p.read(ctx, h.db.Pool, opts.Batch, `SELECT `+loggedColumns+` FROM `+loggedTables+`
-			WHERE g.store_id = $1 AND g.event_id > $3 AND `+awake+` ORDER BY g.event_id LIMIT $4`,
-			store, opts.Grace, p.last.ID, opts.Batch)
+			WHERE g.store_id = $1 AND g.event_id > $5 AND `+awake+` ORDER BY g.event_id LIMIT $6`,
+			grant.Store, opts.Grace, opts.Patience, grant.Run, p.last.ID, opts.Batch)
 		if err != nil {
 			return err
 		}
@@ -183,11 +211,25 @@ func (h *Healing) Awake(ctx context.Context, store velox.StoreID, opts healer.Op
 	return nil
 }
 
+// Named reads events by their ids.
+func (h *Healing) Named(ctx context.Context, grant lock.Grant, events []uuid.UUID, opts healer.Options) ([]healer.Logged, error) {
+	rows, err := h.db.Pool.Query(ctx, `SELECT `+loggedColumns+` FROM `+loggedTables+` WHERE e.store_id = $1 AND e.event_id = ANY($5)`,
+		grant.Store, opts.Grace, opts.Patience, grant.Run, events)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanLogged)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return list, nil
+}
+
 // pager fills a page of events, over several queries if need be.
 type pager struct {
 	page []healer.Logged
 	size int
-	last logged
+	last healer.Logged
 }
 
 func (p *pager) full(events int) bool { return len(p.page) >= events || p.size >= healBytes }
@@ -201,17 +243,25 @@ func (p *pager) read(ctx context.Context, q querier, events int, sql string, arg
 	}
 	defer rows.Close()
 	for !p.full(events) && rows.Next() {
-		if p.last, err = scanLogged(rows); err != nil {
+		if err := p.take(rows); err != nil {
 			return false, err
 		}
-		p.page = append(p.page, p.last.Logged)
-		p.size += len(p.last.Payload) + len(p.last.Delta) + len(p.last.Restored)
 	}
 	rows.Close()
 	if err := rows.Err(); err != nil {
 		return false, fmt.Errorf("read events: %w", err)
 	}
 	return p.full(events), nil
+}
+
+// take adds a row to the page.
+func (p *pager) take(rows pgx.Rows) (err error) {
+	if p.last, err = scanLogged(rows); err != nil {
+		return err
+	}
+	p.page = append(p.page, p.last)
+	p.size += len(p.last.Payload) + len(p.last.Delta) + len(p.last.Restored)
+	return nil
 }
 
 func (p *pager) turn(ctx context.Context, visit healer.Visit) error {

@@ -3,16 +3,14 @@ package postgres
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/veloxpos/reconciled/healer"
 	"github.com/veloxpos/reconciled/healer/projection"
@@ -24,15 +22,17 @@ import (
 //
 // The order is what keeps it right beside a backend at work on the same events:
 // outbox rows are locked first, and an event whose row the backend holds is left
-// to it; then the parents that a plan relied on; then each event claims its row,
-// and only those that got it write anything else.
-func (h *Healing) Apply(ctx context.Context, grant lock.Grant, heals []healer.Heal) (fates []healer.Fate, err error) {
+// to it; then the rows that are to be changed, and what is to be changed is planned
+// again under that lock; then the parents that a plan relied on; then each event
+// claims its row, and only those that got it write anything else.
+func (h *Healing) Apply(ctx context.Context, grant lock.Grant, heals []healer.Heal, opts healer.Options) (fates []healer.Fate, err error) {
 	err = h.db.fenced(ctx, grant, func(ctx context.Context, tx pgx.Tx) error {
-		a := application{tx: tx, grant: grant, heals: heals, fates: make([]healer.Fate, len(heals))}
+		a := application{tx: tx, grant: grant, grace: opts.Grace, heals: slices.Clone(heals), fates: make([]healer.Fate, len(heals)), before: map[uuid.UUID]map[string]json.RawMessage{}}
 		fates = a.fates
 		for _, step := range []func(context.Context) error{
-			a.lockOutbox, a.holdParents, a.claim, a.insertDependents, a.setStock,
-			a.setDebtStatus, a.removeDebts, a.rememberEarlyVoids, a.markHealed,
+			a.yield, a.lockOutbox, a.lockAnchors, a.holdParents, a.holdShares, a.claim, a.changeDependents, a.insertDependents,
+			a.setStock, a.moveShares, a.replaceRecipes, a.setCounters, a.setDebtStatus, a.removeDebts,
+			a.rememberEarlyVoids, a.markHealed,
 		} {
 			if err := step(ctx); err != nil {
 				return err
@@ -47,18 +47,30 @@ func (h *Healing) Apply(ctx context.Context, grant lock.Grant, heals []healer.He
 type application struct {
 	tx     pgx.Tx
 	grant  lock.Grant
+	grace  time.Duration
 	heals  []healer.Heal
 	fates  []healer.Fate
-	outbox []uuid.UUID // locked entries
+	outbox []uuid.UUID                              // locked entries
+	before map[uuid.UUID]map[string]json.RawMessage // rows that are changed, as they were
 }
 
 // going are the heals that are still to be written.
 func (a *application) going(yield func(int, *healer.Heal) bool) {
 	for i := range a.heals {
-		if a.fates[i] == healer.Written && !yield(i, &a.heals[i]) {
+		if a.fates[i].Kind == healer.Written && !yield(i, &a.heals[i]) {
 			return
 		}
 	}
+}
+
+// yield bounds how long the transaction waits for a row that the shop holds. The shop
+// looks for a deadlock when it has waited for a second, and ends its own statement if we
+// wait for it at that moment: so we hardly wait.
+func (a *application) yield(ctx context.Context) error {
+	if _, err := a.tx.Exec(ctx, `SELECT set_config('lock_timeout', '50ms', true)`); err != nil {
+		return fmt.Errorf("bound waiting: %w", err)
+	}
+	return nil
 }
 
 // lockOutbox locks the events' open outbox entries. An entry that another
@@ -66,10 +78,11 @@ func (a *application) going(yield func(int, *healer.Heal) bool) {
 func (a *application) lockOutbox(ctx context.Context) error {
 	events := make([]string, 0, len(a.heals))
 	for i := range a.heals {
-		events = append(events, a.heals[i].Event.ID.String())
+		id := a.heals[i].Event.ID.String()
+		events = append(events, id, strings.ToUpper(id))
 	}
 	const open = ` FROM public.outbox_entries WHERE event_id = ANY($1) AND target = 'projection' AND status IN ('pending', 'failed')`
-	rows, err := a.tx.Query(ctx, `SELECT id, event_id`+open, events)
+	rows, err := a.tx.Query(ctx, `SELECT id, lower(event_id)`+open, events)
 	if err != nil {
 		return fmt.Errorf("read outbox: %w", err)
 	}
@@ -96,7 +109,60 @@ func (a *application) lockOutbox(ctx context.Context) error {
 	}
 	for i, heal := range a.going {
 		if taken[heal.Event.ID.String()] {
-			a.fates[i] = healer.Left
+			a.fates[i].Kind = healer.Left
+		}
+	}
+	return nil
+}
+
+// lockAnchors locks the rows that heals change, and plans those heals again.
+func (a *application) lockAnchors(ctx context.Context) error {
+	anchors := map[projection.Table][]uuid.UUID{}
+	var asks []projection.Asks
+	for _, heal := range a.going {
+		if u := heal.Changes.Update; u != nil {
+			anchors[u.Table] = append(anchors[u.Table], u.ID)
+			asks = append(asks, heal.Intent.Asks())
+		}
+	}
+	if len(asks) == 0 {
+		return nil
+	}
+	for _, table := range slices.Sorted(maps.Keys(anchors)) {
+		rows, err := a.tx.Query(ctx, `SELECT t.id, to_jsonb(t) FROM public.`+string(table)+` t
+			WHERE t.store_id = $1 AND t.id = ANY($2) ORDER BY t.id FOR NO KEY UPDATE`, a.grant.Store, anchors[table])
+		if err != nil {
+			return fmt.Errorf("lock %s: %w", table, err)
+		}
+		var (
+			id   uuid.UUID
+			text []byte
+		)
+		_, err = pgx.ForEachRow(rows, []any{&id, &text}, func() error {
+			row := map[string]json.RawMessage{}
+			a.before[id] = row
+			return json.Unmarshal(text, &row)
+		})
+		if err != nil {
+			return fmt.Errorf("lock %s: %w", table, err)
+		}
+	}
+	facts, err := readFacts(ctx, a.tx, a.grant.Store, asks, true)
+	if err != nil {
+		return fmt.Errorf("read facts again: %w", err)
+	}
+	for i, heal := range a.going {
+		if heal.Changes.Update == nil {
+			continue
+		}
+		out := heal.Intent.Plan(facts)
+		switch {
+		case out.Class != projection.Actionable:
+			a.fates[i] = healer.Fate{Kind: healer.Overtaken, Outcome: out}
+		case out.Changes.Update == nil || !slices.Equal(out.Changes.Keys(), heal.Changes.Keys()):
+			a.fates[i].Kind = healer.Raced
+		default:
+			heal.Changes = out.Changes
 		}
 	}
 	return nil
@@ -134,29 +200,29 @@ func (a *application) holdParents(ctx context.Context) error {
 	for i, heal := range a.going {
 		for _, parent := range []uuid.NullUUID{heal.Changes.Unvoided, heal.Changes.Status} {
 			if parent.Valid && !held[parent.UUID] {
-				a.fates[i] = healer.Raced
+				a.fates[i].Kind = healer.Raced
 			}
 		}
 	}
 	return nil
 }
 
-// claim writes each event's own row. Who does not get it has been raced.
+// claim writes each event's own row. Who does not get it has been raced. A row that
+// is changed was claimed by its lock.
 func (a *application) claim(ctx context.Context) error {
 	inserts, updates := map[projection.Table][]map[string]any{}, map[projection.Table][]map[string]any{}
-	for _, heal := range a.going {
-		if c := heal.Changes; c.Insert != nil {
-			inserts[c.Insert.Table] = append(inserts[c.Insert.Table], c.Insert.Values)
-		} else {
-			values := maps.Clone(c.Update.Set)
-			values["id"] = c.Update.ID
-			updates[c.Update.Table] = append(updates[c.Update.Table], values)
-		}
-	}
 	claimed := map[projection.Ref]bool{}
-	note := func(table projection.Table, ids []uuid.UUID) {
-		for _, id := range ids {
-			claimed[projection.Ref{Table: table, ID: id}] = true
+	for _, heal := range a.going {
+		switch c := heal.Changes; {
+		case c.Insert != nil:
+			inserts[c.Insert.Table] = append(inserts[c.Insert.Table], c.Insert.Values)
+		default:
+			claimed[c.Claims()] = true
+			if len(c.Update.Set) > 0 {
+				values := maps.Clone(c.Update.Set)
+				values["id"] = c.Update.ID
+				updates[c.Update.Table] = append(updates[c.Update.Table], values)
+			}
 		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(inserts)) {
@@ -164,18 +230,18 @@ func (a *application) claim(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		note(table, ids)
+		for _, id := range ids {
+			claimed[projection.Ref{Table: table, ID: id}] = true
+		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(updates)) {
-		ids, err := a.update(ctx, table, updates[table])
-		if err != nil {
+		if err := a.update(ctx, table, updates[table]); err != nil {
 			return err
 		}
-		note(table, ids)
 	}
 	for i, heal := range a.going {
 		if !claimed[heal.Changes.Claims()] {
-			a.fates[i] = healer.Raced
+			a.fates[i].Kind = healer.Raced
 		}
 	}
 	return nil
@@ -191,6 +257,8 @@ var claiming = map[projection.Table]string{
 	projection.Sales:        `ON CONFLICT (id) DO NOTHING`,
 	projection.Debts:        `ON CONFLICT DO NOTHING`,
 	projection.DebtPayments: `ON CONFLICT (id) DO NOTHING`,
+	projection.Ledger:       `ON CONFLICT (id) DO NOTHING`,
+	projection.Applied:      `ON CONFLICT DO NOTHING`,
 }
 
 // depending lists the tables of dependents, parents first. A customer may have
@@ -204,6 +272,24 @@ var depending = []struct {
 	{projection.Items, ``},
 	{projection.Movements, ``},
 	{projection.Debts, `ON CONFLICT DO NOTHING`},
+}
+
+// changeDependents changes rows of an event beside its own.
+func (a *application) changeDependents(ctx context.Context) error {
+	updates := map[projection.Table][]map[string]any{}
+	for _, heal := range a.going {
+		for _, u := range heal.Changes.Also {
+			values := maps.Clone(u.Set)
+			values["id"] = u.ID
+			updates[u.Table] = append(updates[u.Table], values)
+		}
+	}
+	for _, table := range slices.Sorted(maps.Keys(updates)) {
+		if err := a.update(ctx, table, updates[table]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *application) insertDependents(ctx context.Context) error {
@@ -221,45 +307,77 @@ func (a *application) insertDependents(ctx context.Context) error {
 	return nil
 }
 
-// insert writes rows of one shape and returns the ids of those written.
-func (a *application) insert(ctx context.Context, table projection.Table, rows []map[string]any, conflict string) ([]uuid.UUID, error) {
-	if len(rows) == 0 {
-		return nil, nil
+// shapes sorts rows by the columns that they have.
+func shapes(rows []map[string]any) [][]map[string]any {
+	byColumns := map[string][]map[string]any{}
+	for _, row := range rows {
+		columns := strings.Join(slices.Sorted(maps.Keys(row)), ", ")
+		byColumns[columns] = append(byColumns[columns], row)
 	}
-	text, err := json.Marshal(rows)
-	if err != nil {
-		return nil, fmt.Errorf("print rows of %s: %w", table, err)
+	var all [][]map[string]any
+	for _, columns := range slices.Sorted(maps.Keys(byColumns)) {
+		all = append(all, byColumns[columns])
 	}
-	columns := strings.Join(slices.Sorted(maps.Keys(rows[0])), ", ")
-	return a.ids(ctx, "insert into "+string(table), fmt.Sprintf(
-		`INSERT INTO public.%[1]s (%[2]s) SELECT %[2]s FROM jsonb_populate_recordset(NULL::public.%[1]s, $1::jsonb) %[3]s RETURNING id`,
-		table, columns, conflict), string(text))
+	return all
 }
 
-// guards are the conditions under which an update may claim a row.
-var guards = map[projection.Table]string{
-	projection.Sales:     `t.voided_at IS NULL`,
-	projection.Customers: `starts_with(t.note, '` + projection.PlaceholderNote + `')`,
-	projection.Sessions:  `(t.closed_at, t.expected, t.counted, t.note) IS DISTINCT FROM (n.closed_at, n.expected, n.counted, n.note)`,
+// relation is a table's full name.
+func relation(table projection.Table) string {
+	if table == projection.Applied {
+		return "reconciled.applied"
+	}
+	return "public." + string(table)
 }
 
-// update changes rows whose guard holds and returns their ids.
-func (a *application) update(ctx context.Context, table projection.Table, rows []map[string]any) ([]uuid.UUID, error) {
-	text, err := json.Marshal(rows)
-	if err != nil {
-		return nil, fmt.Errorf("print rows of %s: %w", table, err)
+// insert writes rows and returns the ids of those written.
+func (a *application) insert(ctx context.Context, table projection.Table, rows []map[string]any, conflict string) (written []uuid.UUID, err error) {
+	for _, shape := range shapes(rows) {
+		text, err := json.Marshal(shape)
+		if err != nil {
+			return nil, fmt.Errorf("print rows of %s: %w", table, err)
+		}
+		columns := strings.Join(slices.Sorted(maps.Keys(shape[0])), ", ")
+		ids, err := a.ids(ctx, "insert into "+string(table), fmt.Sprintf(
+			`INSERT INTO %[1]s (%[2]s) SELECT %[2]s FROM jsonb_populate_recordset(NULL::%[1]s, $1::jsonb) %[3]s RETURNING id`,
+			relation(table), columns, conflict), string(text))
+		if err != nil {
+			return nil, err
+		}
+		written = append(written, ids...)
 	}
-	var set []string
-	for _, column := range slices.Sorted(maps.Keys(rows[0])) {
-		set = append(set, fmt.Sprintf("%[1]s = n.%[1]s", column))
+	return written, nil
+}
+
+// touching lists the tables whose rows say when they were last written.
+var touching = []projection.Table{projection.Products, projection.Sales, projection.Sessions}
+
+// update changes rows of the store. Those of events are locked.
+func (a *application) update(ctx context.Context, table projection.Table, rows []map[string]any) error {
+	mine := `t.store_id = $2`
+	if table == projection.Items {
+		mine = `EXISTS (SELECT FROM public.sales s WHERE s.id = t.sale_id AND s.store_id = $2)`
 	}
-	if _, own := rows[0]["updated_at"]; !own {
-		set = append(set, "updated_at = now()")
+	for _, shape := range shapes(rows) {
+		text, err := json.Marshal(shape)
+		if err != nil {
+			return fmt.Errorf("print rows of %s: %w", table, err)
+		}
+		var set []string
+		for _, column := range slices.Sorted(maps.Keys(shape[0])) {
+			if column != "id" {
+				set = append(set, fmt.Sprintf("%[1]s = n.%[1]s", column))
+			}
+		}
+		if slices.Contains(touching, table) {
+			set = append(set, "updated_at = now()")
+		}
+		_, err = a.tx.Exec(ctx, fmt.Sprintf(`UPDATE public.%[1]s t SET %[2]s FROM jsonb_populate_recordset(NULL::public.%[1]s, $1::jsonb) n
+			WHERE t.id = n.id AND %[3]s`, table, strings.Join(set, ", "), mine), string(text), a.grant.Store)
+		if err != nil {
+			return fmt.Errorf("update %s: %w", table, err)
+		}
 	}
-	return a.ids(ctx, "update "+string(table), fmt.Sprintf(
-		`UPDATE public.%[1]s t SET %[2]s FROM jsonb_populate_recordset(NULL::public.%[1]s, $1::jsonb) n
-		WHERE t.id = n.id AND t.store_id = $2 AND %[3]s RETURNING t.id`,
-		table, strings.Join(set, ", "), guards[table]), string(text), a.grant.Store)
+	return nil
 }
 
 func (a *application) ids(ctx context.Context, what, sql string, args ...any) ([]uuid.UUID, error) {
@@ -274,12 +392,37 @@ func (a *application) ids(ctx context.Context, what, sql string, args ...any) ([
 	return ids, nil
 }
 
+// replaceRecipes lets the definer function take recipes out, and writes them anew.
+func (a *application) replaceRecipes(ctx context.Context) error {
+	var rows []map[string]any
+	for _, heal := range a.going {
+		book := heal.Changes.Recipe
+		if book == nil {
+			continue
+		}
+		_, err := a.tx.Exec(ctx, `SELECT reconciled.remove_recipe($1, $2, $3, $4, $5)`,
+			a.grant.Store, book.Product, heal.Event.ID, a.grant.Epoch, a.grant.Token)
+		if err != nil {
+			return fmt.Errorf("take out recipe of product %s: %w", book.Product, err)
+		}
+		for _, row := range book.Rows {
+			rows = append(rows, row.Values)
+		}
+	}
+	_, err := a.insert(ctx, projection.Recipes, rows, "")
+	return err
+}
+
 // removeDebts lets the definer function take the debts of voided sales out.
 func (a *application) removeDebts(ctx context.Context) error {
 	for _, heal := range a.going {
 		if sale := heal.Changes.DebtOf; sale.Valid {
+			void := heal.Event.ID
+			if heal.Changes.Void.Valid {
+				void = heal.Changes.Void.UUID
+			}
 			_, err := a.tx.Exec(ctx, `SELECT reconciled.remove_voided_debt($1, $2, $3, $4, $5)`,
-				a.grant.Store, sale.UUID, heal.Event.ID, a.grant.Epoch, a.grant.Token)
+				a.grant.Store, sale.UUID, void, a.grant.Epoch, a.grant.Token)
 			if err != nil {
 				return fmt.Errorf("remove debt of voided sale %s: %w", sale.UUID, err)
 			}
@@ -291,10 +434,10 @@ func (a *application) removeDebts(ctx context.Context) error {
 // rememberEarlyVoids makes gaps of the voids in the log whose sales were just
 // written, in the same transaction: whatever their status says, they are due.
 func (a *application) rememberEarlyVoids(ctx context.Context) error {
-	var sales []string
+	var sales []uuid.UUID
 	for _, heal := range a.going {
-		if heal.Event.Type == velox.SaleCreated {
-			sales = append(sales, heal.Changes.Claims().ID.String())
+		if heal.Event.Type == velox.SaleCreated && heal.Changes.Insert != nil {
+			sales = append(sales, heal.Changes.Claims().ID)
 		}
 	}
 	if len(sales) == 0 {
@@ -302,89 +445,11 @@ func (a *application) rememberEarlyVoids(ctx context.Context) error {
 	}
 	_, err := a.tx.Exec(ctx, `
 		INSERT INTO reconciled.gap (store_id, event_id, type, created_ms, class, reason, waits_table, waits_id)
-		SELECT e.store_id, e.event_id, e.type, reconciled.ms(e.created_at), 'waiting', 'came before its sale', 'sales',
-			reconciled.try_uuid(`+saidInSQL+` ->> 'sale_id')
-		FROM `+eventTables+`
-		WHERE e.store_id = $1 AND e.type = 'SaleVoided' AND lower(`+saidInSQL+` ->> 'sale_id') = ANY($2)
+		`+saying(`e.store_id, e.event_id, e.type, reconciled.ms(e.created_at), 'waiting', 'came before its sale', 'sales', asked.id`,
+		"sale_id", `e.type = 'SaleVoided'`)+`
 		ON CONFLICT DO NOTHING`, a.grant.Store, sales)
 	if err != nil {
 		return fmt.Errorf("remember early voids: %w", err)
 	}
 	return nil
-}
-
-// markHealed settles the events' statuses and outbox entries, and writes the
-// heal log.
-func (a *application) markHealed(ctx context.Context) error {
-	type entry struct {
-		Event uuid.UUID      `json:"event_id"`
-		After map[string]any `json:"after"`
-	}
-	var entries []entry
-	var events []string
-	for _, heal := range a.going {
-		rows := map[projection.Table]int{}
-		for _, row := range heal.Changes.Dependents {
-			rows[row.Table]++
-		}
-		entries = append(entries, entry{heal.Event.ID, map[string]any{
-			"projection_status": "processed", "claim": heal.Changes.Claims().String(), "rows": rows,
-		}})
-		events = append(events, heal.Event.ID.String())
-	}
-	if len(entries) == 0 {
-		return nil
-	}
-	text, err := json.Marshal(entries)
-	if err != nil {
-		return fmt.Errorf("print heal log: %w", err)
-	}
-	_, err = a.tx.Exec(ctx, `
-		WITH healed AS (
-			SELECT e.event_id, e.type, n.after, jsonb_build_object(
-				'projection_status', e.projection_status, 'projection_error', e.projection_error) AS before
-			FROM jsonb_to_recordset($2::jsonb) AS n (event_id uuid, after jsonb) JOIN public.events e ON e.event_id = n.event_id
-		), marked AS (
-			UPDATE public.events e SET projection_status = 'processed', projection_error = NULL FROM healed
-			WHERE e.event_id = healed.event_id
-			  AND (e.projection_status <> 'processed' OR e.projection_error IS NOT NULL)
-		)
-		INSERT INTO reconciled.heal_log (store_id, event_id, type, strategy, before, after, epoch, run_id)
-		SELECT $1, event_id, type, 'native', before, after, $3, $4 FROM healed`,
-		a.grant.Store, string(text), a.grant.Epoch, a.grant.Run)
-	if err != nil {
-		return fmt.Errorf("mark events healed: %w", err)
-	}
-	_, err = a.tx.Exec(ctx, `UPDATE public.outbox_entries SET status = 'processed', error = NULL, processed_at = now()
-		WHERE id = ANY($1) AND event_id = ANY($2)`, a.outbox, events)
-	if err != nil {
-		return fmt.Errorf("settle outbox: %w", err)
-	}
-	return nil
-}
-
-// unmet reads the detail of a broken foreign key, as Postgres says it in English.
-var unmet = regexp.MustCompile(`^Key \(\w+\)=\(([0-9a-f-]{36})\) is not present in table "(\w+)"`)
-
-// rejected tells rows that the database refuses from a database that cannot be
-// worked with: a broken foreign key becomes a *healer.MissingError, what does not
-// fit its column healer.ErrUnfit, any other refusal healer.ErrRejected.
-func rejected(err error) error {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	switch {
-	case !ok:
-		return err
-	case pgErr.Code[:2] == "22":
-		return fmt.Errorf("%w: %w", healer.ErrUnfit, err)
-	case pgErr.Code == "23503":
-	case slices.Contains([]string{"23", "44", "54", "P0", "RC"}, pgErr.Code[:2]):
-		return fmt.Errorf("%w: %w", healer.ErrRejected, err)
-	default:
-		return err
-	}
-	out := &healer.MissingError{Constraint: pgErr.ConstraintName}
-	if m := unmet.FindStringSubmatch(pgErr.Detail); m != nil {
-		out.Row = projection.Ref{Table: projection.Table(m[2]), ID: uuid.MustParse(m[1])}
-	}
-	return out
 }

@@ -146,6 +146,7 @@ func (h *healing) enlist() {
 func (h *healing) heal() healer.Report {
 	h.Helper()
 	h.enlist()
+	h.grant.Run = uuid.New()
 	report, err := h.healer.Run(h.ctx, h.grant, nil)
 	if err != nil {
 		h.Fatal(err)

@@ -28,9 +28,12 @@ func (l *Log) Ingest(ctx context.Context, grant lock.Grant, from uuid.UUID, even
 }
 
 // Accept stores events without a lease: central's side. It is idempotent by
-// event_id, inserts only, and leaves the tree to the dirty log, so it needs none.
+// event_id, inserts only, and leaves the tree to the dirty log, so it needs none. It
+// fails with lock.ErrPaused while a person has stopped the writing.
 func (l *Log) Accept(ctx context.Context, store velox.StoreID, from uuid.UUID, events []velox.Event) ([]reconcile.Outcome, error) {
-	return l.ingest(ctx, store, from, events, l.db.transact)
+	return l.ingest(ctx, store, from, events, func(ctx context.Context, write func(context.Context, pgx.Tx) error) error {
+		return l.db.unpaused(ctx, store, write)
+	})
 }
 
 // ingest answers a page in one transaction. Everything about an event is decided

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/veloxpos/reconciled/internal/velox"
 	"github.com/veloxpos/reconciled/merkle"
@@ -25,7 +26,7 @@ const (
 // Page reads the next of what is wanted, in key order, behind after: events, and
 // what was purged on purpose and is not to be had.
 func (l *Log) Page(ctx context.Context, store velox.StoreID, want merkle.Want, after *merkle.Key) (reconcile.Page, error) {
-	p := &pageReader{log: l, store: store, after: after}
+	p := &pageReader{log: l, store: store, after: after, receivedSince: negativeInfinity}
 	if len(want.Picks) > 0 {
 		return p.picks(ctx, want)
 	}
@@ -55,7 +56,7 @@ func (l *Log) Fresh(ctx context.Context, store velox.StoreID, after *merkle.Key)
 	for _, run := range adjacent(slots) {
 		spans = append(spans, merkle.Area{First: run.first, Last: run.last}.Span())
 	}
-	p := &pageReader{log: l, store: store, after: after, receivedSince: anchor.At.Add(-freshMargin)}
+	p := &pageReader{log: l, store: store, after: after, receivedSince: notBefore(anchor.At.Add(-freshMargin).UnixMilli())}
 	return p.spans(ctx, spans)
 }
 
@@ -64,7 +65,7 @@ type pageReader struct {
 	log           *Log
 	store         velox.StoreID
 	after         *merkle.Key
-	receivedSince time.Time
+	receivedSince pgtype.Timestamptz
 
 	page reconcile.Page
 	size int

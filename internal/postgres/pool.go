@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
 	"github.com/veloxpos/reconciled/lock"
 )
@@ -51,6 +52,10 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 	}
 	config.MaxConns = opts.MaxConns
 	config.ConnConfig.Tracer = opts.Tracer
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		pgxuuid.Register(conn.TypeMap()) // else each id is printed and parsed: a quarter of a heal's CPU here
+		return nil
+	}
 	params := config.ConnConfig.RuntimeParams
 	params["application_name"] = "reconciled"
 	params["timezone"] = "UTC"

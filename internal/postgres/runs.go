@@ -81,6 +81,25 @@ func (r *Runs) Last(ctx context.Context, store velox.StoreID, task string) (last
 	return last, success, err
 }
 
+// listedError bounds the error of a run that is listed: a panic's holds its stack.
+const listedError = 500
+
+// List reads a store's newest runs, of one task or of every one when task is "", without
+// their reports.
+func (r *Runs) List(ctx context.Context, store velox.StoreID, task string, limit int) ([]Run, error) {
+	rows, err := r.db.Pool.Query(ctx, `SELECT id, task, store_id, trigger, state, coalesce(verdict, ''), coalesce(left(error, $4), ''), NULL::jsonb,
+			started_at, coalesce(finished_at, 'epoch')
+		FROM reconciled.run WHERE store_id = $1 AND $2 IN ('', task) ORDER BY started_at DESC, id DESC LIMIT $3`, store, task, limit, listedError)
+	if err != nil {
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanRun)
+	if err != nil {
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	return list, nil
+}
+
 func (r *Runs) one(ctx context.Context, sql string, args ...any) (run Run, found bool, err error) {
 	rows, err := r.db.Pool.Query(ctx, sql, args...)
 	if err == nil {

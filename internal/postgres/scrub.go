@@ -295,13 +295,28 @@ func (s *scrub) write(ctx context.Context, complete bool) error {
 		if _, err := tx.Exec(ctx, `INSERT INTO reconciled.dirty (store_id, slot, op) SELECT $1, unnest($2::bigint[]), 'm'`, s.grant.Store, marked); err != nil {
 			return fmt.Errorf("mark slots: %w", err)
 		}
+		// The healer compares every value of these slots' events with its row.
+		_, err = tx.Exec(ctx, `INSERT INTO reconciled.worklist AS w (consumer, store_id, slot)
+			SELECT $1, l.store_id, l.slot FROM reconciled.leaf l JOIN reconciled.scrub s USING (store_id)
+			WHERE l.store_id = $2 AND l.slot <= $3 AND (s.slot IS NULL OR l.slot > s.slot)
+			ON CONFLICT (consumer, store_id, slot) DO UPDATE SET stamp = w.stamp + 1`, healerConsumer, s.grant.Store, s.after)
+		if err != nil {
+			return fmt.Errorf("hand slots to the healer: %w", err)
+		}
 		err = tx.QueryRow(ctx, `UPDATE reconciled.scrub SET slot = CASE WHEN $6 THEN NULL ELSE $2::bigint END, slots = slots + $3, events = events + $4,
 				found = found + $5, last_full_at = CASE WHEN $6 THEN now() ELSE last_full_at END
 			WHERE store_id = $1 RETURNING last_full_at`, s.grant.Store, s.after, w.slots, w.events, found, complete).Scan(&s.report.LastFull)
 		if err != nil {
 			return fmt.Errorf("keep progress of scrub: %w", err)
 		}
-		return nil
+		if !complete {
+			return nil
+		}
+		// Movements and fiscal numbers that came past every trigger are seen next time.
+		if err := forgetStock(ctx, tx, s.grant.Store); err != nil {
+			return err
+		}
+		return forgetFiscal(ctx, tx, s.grant.Store)
 	})
 	if err != nil {
 		return err

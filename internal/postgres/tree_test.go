@@ -169,7 +169,7 @@ func waitsOn(tb testing.TB, s *postgrestest.Site, table string) bool {
 }
 
 // midDrain starts a Pin that stops between taking a slot's dirty rows and reading
-// its events (another transaction holds the slot's row of a worklist), lets do
+// its events (another transaction holds the slot's row of the round's worklist), lets do
 // happen there, and returns what the Pin then says.
 func midDrain(t *testing.T, s *postgrestest.Site, log *postgres.Log, do func()) reconcile.Pin {
 	t.Helper()
@@ -179,7 +179,7 @@ func midDrain(t *testing.T, s *postgrestest.Site, log *postgres.Log, do func()) 
 	}
 	defer holder.Close(context.WithoutCancel(t.Context()))
 	exec(t, holder, `BEGIN`)
-	exec(t, holder, `UPDATE reconciled.worklist SET stamp = stamp`)
+	exec(t, holder, `UPDATE reconciled.worklist SET stamp = stamp WHERE consumer = 'anchor'`)
 	pins := make(chan reconcile.Pin, 1)
 	go func() {
 		defer close(pins)

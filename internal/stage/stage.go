@@ -35,7 +35,9 @@ type Options struct {
 	// Grace that a fresh event has before it is healed natively; next to none when
 	// zero, since no POS backend runs on a stage.
 	Grace time.Duration
-	Log   io.Writer // of the daemons; may be nil
+	// Alerts is that part of the store's configuration; nil: the daemon's defaults.
+	Alerts map[string]any
+	Log    io.Writer // of the daemons; may be nil
 }
 
 // Stage is the chain: close it to end everything.
@@ -65,7 +67,8 @@ type Node struct {
 }
 
 const (
-	database = "velox"
+	// Database is the name of both nodes' database.
+	Database = "velox"
 	// AdminToken opens both daemons' API.
 	AdminToken = "demo-admin-token"
 	// StoreToken is the store's, between it and central.
@@ -109,9 +112,11 @@ func New(ctx context.Context, opts Options) (_ *Stage, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	s.Store, err = s.node(ctx, "store", map[string]any{
-		"central": map[string]string{"url": "http://" + s.Line.Addr()}, "credentials": credential,
-	})
+	store := map[string]any{"central": map[string]string{"url": "http://" + s.Line.Addr()}, "credentials": credential}
+	if opts.Alerts != nil {
+		store["alerts"] = opts.Alerts
+	}
+	s.Store, err = s.node(ctx, "store", store)
 	return s, err
 }
 
@@ -135,12 +140,12 @@ func (s *Stage) node(ctx context.Context, name string, more map[string]any) (*No
 		return nil, err
 	}
 	s.cleanups = append(s.cleanups, server.Close)
-	if err := Prepare(ctx, server, database); err != nil {
+	if err := Prepare(ctx, server, Database); err != nil {
 		return nil, fmt.Errorf("prepare %s's database: %w", name, err)
 	}
 	n := &Node{Name: name, Server: server, store: s.opts.Store, redis: fmt.Sprintf("redis://%s/%d", s.Redis.Addr(), len(s.cleanups)%16), client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{}}}
 	s.cleanups = append(s.cleanups, func() error { n.client.CloseIdleConnections(); return nil })
-	if n.Owner, err = pgxpool.New(ctx, server.URL("velox", database)); err != nil {
+	if n.Owner, err = pgxpool.New(ctx, server.URL("velox", Database)); err != nil {
 		return nil, fmt.Errorf("open %s's database: %w", name, err)
 	}
 	s.cleanups = append(s.cleanups, func() error { n.Owner.Close(); return nil })
@@ -163,11 +168,12 @@ func (s *Stage) Daemon(n *Node, name string, more map[string]any) (process *Proc
 		schedule[task] = at
 	}
 	c := map[string]any{
-		"database": map[string]any{"url": n.Server.URL("reconciled_runtime", database), "migrate_url": n.Server.URL("reconciled_migrator", database)},
+		"database": map[string]any{"url": n.Server.URL("reconciled_runtime", Database), "migrate_url": n.Server.URL("reconciled_migrator", Database)},
 		"redis":    map[string]any{"url": n.redis},
 		"api":      map[string]any{"listen": listen, "token": AdminToken},
 		"schedule": schedule,
-		"heal":     map[string]any{"grace": s.opts.Grace.String()},
+		// Nobody projects here but the daemons, and the outbox looks as if somebody did.
+		"heal": map[string]any{"grace": s.opts.Grace.String(), "strategy": "native"},
 	}
 	if s.opts.TTL > 0 {
 		c["lock"] = map[string]any{"ttl": s.opts.TTL.String()}

@@ -38,6 +38,7 @@ type Metrics struct {
 	lastSuccess *prometheus.GaugeVec
 	health      *prometheus.GaugeVec
 	lockDegrade *prometheus.GaugeVec
+	alerts      *prometheus.GaugeVec
 }
 
 // NewMetrics registers on a registry of its own.
@@ -60,11 +61,14 @@ func NewMetrics(version string) *Metrics {
 			Name: "reconciled_lock_degraded", Help: "1 while Redis is away and the database's fence alone excludes.",
 		}, []string{"store"}),
 	}
+	m.alerts = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "reconciled_alerts", Help: "Alerts that are not over, by code and state.",
+	}, []string{"store", "code", "state"})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "reconciled_build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.runs, m.runSeconds, m.lastSuccess, m.health, m.lockDegrade, build,
+	m.registry.MustRegister(m.runs, m.runSeconds, m.lastSuccess, m.health, m.lockDegrade, m.alerts, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -95,4 +99,15 @@ func (m *Metrics) Degraded(store string, degraded bool) {
 // Health sets one of the report's numbers.
 func (m *Metrics) Health(store, metric string, value float64) {
 	m.health.WithLabelValues(store, metric).Set(value)
+}
+
+// Alerts sets how many alerts of a store are not over, by code and state. What is not
+// named is none.
+func Alerts[Code, State ~string](m *Metrics, store string, counts map[Code]map[State]int) {
+	m.alerts.DeletePartialMatch(prometheus.Labels{"store": store})
+	for code, states := range counts {
+		for state, n := range states {
+			m.alerts.WithLabelValues(store, string(code), string(state)).Set(float64(n))
+		}
+	}
 }

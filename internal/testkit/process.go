@@ -3,8 +3,8 @@
 //
 // It promises that a server listens on the loopback interface only, keeps its
 // files in one directory, and dies with the process that started it, however
-// that one ends. Postgres, Redis and Proxy need nothing from package testing;
-// shared.go has what test packages use.
+// that one ends. Postgres, Redis, Alertmanager and Proxy need nothing from package
+// testing; shared.go has what test packages use.
 package testkit
 
 import (

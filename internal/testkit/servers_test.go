@@ -209,6 +209,10 @@ func TestMissingProgramsAreNamedWithTheirPackage(t *testing.T) {
 	if want := `start redis: program not installed: install the package "redis-server"`; !errors.Is(err, testkit.ErrMissingBinary) || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
+	_, err = testkit.StartAlertmanager(t.Context())
+	if want := `start alertmanager: program not installed: install the package "prometheus-alertmanager"`; !errors.Is(err, testkit.ErrMissingBinary) || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
 	_, err = testkit.StartPostgres(t.Context(), testkit.PostgresOptions{BinDir: t.TempDir()})
 	if !errors.Is(err, testkit.ErrMissingBinary) {
 		t.Errorf("got %v, want ErrMissingBinary", err)

@@ -51,8 +51,9 @@ func (o *once[T]) close() error {
 
 // One of each for the tests of a process; Main closes them.
 var (
-	sharedPostgres once[*Postgres]
-	sharedRedis    once[*Redis]
+	sharedPostgres     once[*Postgres]
+	sharedRedis        once[*Redis]
+	sharedAlertmanager once[*Alertmanager]
 )
 
 // Shared is the cluster that all tests of a process share, started for the
@@ -73,13 +74,20 @@ func SharedRedis(tb testing.TB) *Redis {
 	})
 }
 
+// SharedAlertmanager is the Alertmanager that all tests of a process share. A test
+// posts alerts of a store of its own.
+func SharedAlertmanager(tb testing.TB) *Alertmanager {
+	tb.Helper()
+	return sharedAlertmanager.get(tb, StartAlertmanager)
+}
+
 // Main runs the tests of a package, closes what they shared, and fails when a
 // goroutine is left over:
 //
 //	func TestMain(m *testing.M) { os.Exit(testkit.Main(m)) }
 func Main(m *testing.M) int {
 	code := m.Run()
-	if err := errors.Join(sharedPostgres.close(), sharedRedis.close()); err != nil {
+	if err := errors.Join(sharedPostgres.close(), sharedRedis.close(), sharedAlertmanager.close()); err != nil {
 		fmt.Fprintln(os.Stderr, "testkit: close shared servers:", err)
 		code = max(code, 1)
 	}

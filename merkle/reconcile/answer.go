@@ -24,8 +24,7 @@ var ErrBadList = errors.New("list of exceptions is not the one that is named")
 var ErrUnlisted = errors.New("list of exceptions is not known")
 
 // Standing is what the answering side knows before it looks at any event: its
-// stored root, and what it remembers of the installation that asks. One indexed
-// read.
+// stored root, and what it remembers of the installation that asks.
 type Standing struct {
 	// Root of the whole tree here, current when Clean.
 	Root  merkle.Summary
@@ -70,16 +69,9 @@ func AnswerOpening(ctx context.Context, log Archive, from uuid.UUID, store velox
 		return merkle.Reply{}, err
 	}
 	a := &answerer{log: log, store: store, from: from, opening: o, standing: standing}
-	known, err := a.enlist(ctx)
-	if err != nil {
-		return merkle.Reply{}, err
-	}
-	if !known {
-		return merkle.Reply{Status: merkle.Unlisted, Count: standing.Root.Count, Root: merkle.ShortOf(standing.Root.Digest)}, nil
-	}
 	reply, err := a.answer(ctx)
 	switch {
-	case errors.Is(err, ErrUnlisted): // another opening has sent another list meanwhile
+	case errors.Is(err, ErrUnlisted):
 		return merkle.Reply{Status: merkle.Unlisted, Count: standing.Root.Count, Root: merkle.ShortOf(standing.Root.Digest)}, nil
 	case err != nil:
 		return merkle.Reply{}, err
@@ -101,22 +93,26 @@ type answerer struct {
 	listed   int            // exceptions that the opening leaves out
 }
 
-// enlist makes the list that the opening names known; false when it is not.
-func (a *answerer) enlist(ctx context.Context) (known bool, err error) {
+// enlist makes the list that the opening names known; it fails with ErrUnlisted when
+// nobody has sent it.
+func (a *answerer) enlist(ctx context.Context) error {
 	switch o := a.opening; {
 	case o.Listed != nil && merkle.ListToken(o.Listed) != o.Exceptions:
-		return false, ErrBadList
+		return ErrBadList
 	case o.Exceptions == merkle.Token{}, o.Exceptions == a.standing.List:
-		return true, nil
+		return nil
 	case o.Listed == nil:
-		return false, nil
+		return ErrUnlisted
 	default:
 		a.standing.List = o.Exceptions
-		return true, a.log.Enlist(ctx, a.store, a.from, o.Listed)
+		return a.log.Enlist(ctx, a.store, a.from, o.Listed)
 	}
 }
 
 func (a *answerer) answer(ctx context.Context) (merkle.Reply, error) {
+	if err := a.enlist(ctx); err != nil {
+		return merkle.Reply{}, err
+	}
 	o, st := a.opening, a.standing
 	root := merkle.Summary{Count: o.Count, Digest: o.Root}
 	if st.Clean {

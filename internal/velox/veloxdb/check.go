@@ -158,7 +158,9 @@ func checkTable(n need, columns []column, f facts, o Options) []Problem {
 	}
 	const migrate = "run the migrations of the POS"
 	if len(columns) == 0 {
-		add(KindSchema, "is missing", migrate)
+		if !n.optional {
+			add(KindSchema, "is missing", migrate)
+		}
 		return problems
 	}
 

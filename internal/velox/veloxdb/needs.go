@@ -35,11 +35,12 @@ var members = map[family][]string{
 // need is what this program asks of one table: it selects every column named,
 // and may write some.
 type need struct {
-	table   string
-	columns map[family]string // names, separated by spaces
-	insert  bool              // rows with every column named
-	update  string            // columns it changes; "*" for every one named
-	fixed   bool              // no other column may be changed
+	table    string
+	columns  map[family]string // names, separated by spaces
+	insert   bool              // rows with every column named
+	update   string            // columns it changes; "*" for every one named
+	fixed    bool              // no other column may be changed
+	optional bool              // a database without the table will do
 }
 
 // drift holds the definition of columns that some live databases lack.
@@ -65,6 +66,7 @@ var needs = []need{
 		instants: "created_at updated_at",
 	}},
 	{table: "product_variants", columns: map[family]string{uuids: "id product_id"}},
+	{table: "product_lots", optional: true, columns: map[family]string{uuids: "id product_id"}},
 	{table: "recipe_ingredients", insert: true, update: "*", columns: map[family]string{
 		uuids: "id recipe_product_id ingredient_product_id", decimals: "qty", texts: "unit", instants: "created_at updated_at",
 	}},
@@ -101,7 +103,8 @@ var needs = []need{
 		jsonbs:   "totals payment",
 		instants: "sold_at voided_at created_at updated_at",
 	}},
-	{table: "sale_items", insert: true, columns: map[family]string{
+	{table: "sale_items", insert: true, update: "product_id variant_id lot_id qty unit_price_bs unit_price_usd discount_bs discount_usd " +
+		"is_weight_product weight_unit weight_value price_per_weight_bs price_per_weight_usd", columns: map[family]string{
 		uuids:    "id sale_id product_id variant_id lot_id",
 		decimals: "qty unit_price_bs unit_price_usd discount_bs discount_usd weight_value price_per_weight_bs price_per_weight_usd",
 		booleans: "is_weight_product",
@@ -111,7 +114,7 @@ var needs = []need{
 		uuids: "id store_id sale_id customer_id parent_debt_id", decimals: "amount_bs amount_usd book_rate_bcv",
 		texts: "status note", instants: "created_at book_rate_as_of",
 	}},
-	{table: "debt_payments", insert: true, columns: map[family]string{
+	{table: "debt_payments", insert: true, update: "debt_id paid_at amount_bs amount_usd method note", columns: map[family]string{
 		uuids: "id store_id debt_id", decimals: "amount_bs amount_usd bcv_rate book_rate_bcv fx_gain_loss_bs",
 		texts: "method note", instants: "paid_at",
 	}},
@@ -121,7 +124,7 @@ var needs = []need{
 	{table: "warehouse_stock", insert: true, update: "*", columns: map[family]string{
 		uuids: "id warehouse_id product_id variant_id", decimals: "stock reserved", instants: "updated_at",
 	}},
-	{table: "inventory_movements", insert: true, columns: map[family]string{
+	{table: "inventory_movements", insert: true, update: "product_id variant_id qty_delta", columns: map[family]string{
 		uuids:    "id store_id product_id variant_id warehouse_id requested_by approved_by",
 		texts:    "movement_type note",
 		decimals: "qty_delta unit_cost_bs unit_cost_usd",
@@ -143,13 +146,13 @@ var needs = []need{
 		decimals: "opening_amount_bs opening_amount_usd ledger_p_bs ledger_n_bs ledger_p_usd ledger_n_usd",
 		instants: "opened_at closed_at updated_at",
 	}},
-	{table: "cash_ledger_entries", insert: true, columns: map[family]string{
+	{table: "cash_ledger_entries", insert: true, update: "entry_type amount_bs amount_usd currency cash_session_id sold_at", columns: map[family]string{
 		uuids: "id store_id device_id cash_session_id event_id request_id", integers: "seq", texts: "entry_type currency",
 		decimals: "amount_bs amount_usd", jsonbs: "vector_clock metadata", instants: "sold_at created_at",
 	}},
 	{table: "notifications", insert: true, columns: map[family]string{
 		uuids: "id store_id user_id entity_id", texts: "notification_type category title message priority severity entity_type action_url action_label",
-		jsonbs: "metadata", booleans: "is_read", instants: "created_at",
+		jsonbs: "metadata delivery_channels", booleans: "is_read", instants: "created_at",
 	}},
 }
 

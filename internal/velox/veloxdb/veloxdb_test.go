@@ -114,6 +114,7 @@ func TestEveryProblemIsNamedWithWhatMendsIt(t *testing.T) {
 			"table debts: column amount_usd has type double precision, not numeric; mend with: ALTER TABLE public.debts ALTER COLUMN amount_usd TYPE numeric USING amount_usd::numeric",
 		}},
 		{"widened within its family", "ALTER TABLE outbox_entries ALTER COLUMN retry_count TYPE bigint, ALTER COLUMN event_type TYPE text", []string{}},
+		{"no table that not every database has", "DROP TABLE product_lots CASCADE", []string{}},
 		{"no select", "REVOKE SELECT ON warehouses FROM reconciled_runtime", []string{
 			`table warehouses: role reconciled_runtime lacks SELECT; mend with: GRANT SELECT ON public.warehouses TO "reconciled_runtime"`,
 		}},
@@ -236,7 +237,15 @@ func TestTheRolesCanDoTheirTaskAndNoMore(t *testing.T) {
 		{"reconciled_runtime", "UPDATE events SET payload = '{}'", denied},
 		{"reconciled_runtime", "UPDATE events SET projection_status = 'processed', projection_error = NULL", ""},
 		{"reconciled_runtime", "UPDATE sales SET fiscal_number = fiscal_number", ""},
-		{"reconciled_runtime", "UPDATE sale_items SET qty = 1", denied},
+		{"reconciled_runtime", "UPDATE sale_items SET qty = 1, weight_value = NULL", ""},
+		{"reconciled_runtime", "UPDATE sale_items SET sale_id = sale_id", denied},
+		{"reconciled_runtime", "UPDATE debt_payments SET amount_usd = 1, debt_id = debt_id", ""},
+		{"reconciled_runtime", "UPDATE debt_payments SET fx_gain_loss_bs = 1", denied},
+		{"reconciled_runtime", "UPDATE cash_ledger_entries SET amount_bs = 1", ""},
+		{"reconciled_runtime", "UPDATE cash_ledger_entries SET request_id = NULL", denied},
+		{"reconciled_runtime", "UPDATE inventory_movements SET qty_delta = 1, variant_id = NULL", ""},
+		{"reconciled_runtime", "UPDATE inventory_movements SET approved = false", denied},
+		{"reconciled_runtime", "SELECT FROM product_lots", ""},
 		{"reconciled_runtime", "UPDATE outbox_entries SET status = 'pending', error = NULL, retry_count = 0, processed_at = NULL", ""},
 		{"reconciled_runtime", "UPDATE outbox_entries SET target = ''", denied},
 		{"reconciled_runtime", "INSERT INTO stores (id, name) VALUES (gen_random_uuid(), '')", denied},
@@ -246,9 +255,14 @@ func TestTheRolesCanDoTheirTaskAndNoMore(t *testing.T) {
 		{"reconciled_migrator", "CREATE TABLE public.x ()", denied},
 		{"reconciled_migrator", "DELETE FROM sales", denied},
 		{"reconciled_migrator", "UPDATE events SET projection_status = ''", denied},
+		{"reconciled_migrator", "UPDATE events SET payload = '{}'", ""},
+		{"reconciled_migrator", "DELETE FROM events", denied},
+		{"reconciled_migrator", "UPDATE inventory_movements SET qty_delta = 1", denied},
+		{"reconciled_migrator", "DELETE FROM recipe_ingredients; SELECT FROM recipe_ingredients, products", ""},
 		{"reconciled_migrator", "DELETE FROM debt_payments; DELETE FROM debts; SELECT FROM debts FOR UPDATE; SELECT FROM sales, sale_items, events", ""},
 		{"reconciled_migrator", `CREATE FUNCTION reconciled.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-			CREATE TRIGGER t AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION reconciled.f()`, ""},
+			CREATE TRIGGER t AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION reconciled.f();
+			CREATE TRIGGER t AFTER DELETE ON sale_items FOR EACH ROW EXECUTE FUNCTION reconciled.f()`, ""},
 	} {
 		conn := connect(t, c.role, database)
 		_, err := conn.PgConn().Exec(t.Context(), c.sql).ReadAll()

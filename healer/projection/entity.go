@@ -1,0 +1,227 @@
+package projection
+
+import (
+	"encoding/json"
+	"maps"
+	"math/big"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/veloxpos/reconciled/internal/velox"
+)
+
+// Products and customers are created by one event and patched by others. Each
+// column is that of the newest event that sets it, by what the makers say, never by
+// when a row was written: a patch made offline before the row was there counts like
+// any other. The creation is the base, whatever its time.
+
+// patch is an event that creates or changes an entity.
+type patch struct {
+	entity   Ref
+	creation bool
+	set      map[string]any // columns, without the id
+}
+
+// as makes patches shapes of one kind.
+func (p patch) asks(e Event) Asks {
+	row := Row{p.entity.Table, maps.Clone(p.set)}
+	row.Values["id"] = p.entity.ID
+	delete(row.Values, "store_id")
+	if p.entity.Table == Customers {
+		row.Values["updated_at"] = stamp(e.CreatedAt)
+	}
+	return Asks{Refs: []Ref{p.entity}, Row: &row}
+}
+
+func (p patch) plan(e Event, f Facts) Outcome {
+	mine, refusal := f.owned(e, p.entity)
+	entity := f.Entities[p.entity]
+	if entity == nil {
+		entity = &Entity{}
+	}
+	switch {
+	case refusal != nil:
+		return *refusal
+	case !mine && p.creation:
+		return p.create(e, entity)
+	case !mine:
+		return *f.parent(e, p.entity)
+	case len(f.Differs[e.ID].Columns) == 0:
+		return Outcome{Class: Done}
+	}
+	whole := entity.fold(e)
+	set, edited := map[string]any{}, false
+	for column, won := range whole.won {
+		switch {
+		case same(won.value, entity.Columns[column]):
+		case entity.stale(p.entity, column, won, whole):
+			set[column] = won.value
+		default:
+			edited = true
+		}
+	}
+	// A customer's row says when the newest of its events was made.
+	if p.entity.Table == Customers && (len(set) > 0 || !edited && slices.Contains(f.Differs[e.ID].Columns, "updated_at")) {
+		set["updated_at"] = stamp(whole.newest)
+	}
+	switch {
+	case len(set) > 0:
+		return mend(p.entity.String()+" differs in "+strings.Join(slices.Sorted(maps.Keys(set)), ", "),
+			Changes{Update: &Update{p.entity.Table, p.entity.ID, set}})
+	case edited:
+		return Outcome{Class: Semantic, Routine: true, Reason: p.entity.String() + " was edited online"}
+	default:
+		return superseded
+	}
+}
+
+// create makes the row as the whole log says it is.
+func (p patch) create(e Event, entity *Entity) Outcome {
+	whole := entity.fold(e)
+	if whole.creator != e.ID {
+		return superseded
+	}
+	values := map[string]any{"id": p.entity.ID}
+	for column, won := range whole.won {
+		values[column] = won.value
+	}
+	if p.entity.Table == Customers {
+		values["updated_at"] = stamp(whole.newest)
+	}
+	return write(Changes{Insert: &Row{p.entity.Table, values}})
+}
+
+// folding is what a log says of an entity.
+type folding struct {
+	won     map[string]winner
+	given   map[string][]any // all values that a column was ever given
+	newest  velox.Millis     // event
+	creator uuid.UUID        // the creation that stands
+	of      map[uuid.UUID]bool
+}
+
+// winner is a column's value and the event that set it.
+type winner struct {
+	value any
+	by    Event
+}
+
+// fold folds what the log says of the entity, e among it.
+func (n *Entity) fold(e Event) *folding {
+	if n.folded == nil {
+		n.folded = foldPatches(n.History)
+	}
+	if n.folded.of[e.ID] {
+		return n.folded
+	}
+	return foldPatches(append(slices.Clone(n.History), e))
+}
+
+func foldPatches(events []Event) *folding {
+	type dated struct {
+		event Event
+		patch patch
+	}
+	var all []dated
+	for _, e := range events {
+		if intent, err := Read(e); err == nil {
+			if p, ok := intent.shape.(patch); ok {
+				all = append(all, dated{e, p})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b dated) int {
+		if a.patch.creation != b.patch.creation {
+			if a.patch.creation {
+				return -1
+			}
+			return 1
+		}
+		return compareMade(a.event, b.event)
+	})
+	f := &folding{won: map[string]winner{}, given: map[string][]any{}, newest: velox.MinMillis, of: map[uuid.UUID]bool{}}
+	for _, d := range all {
+		f.of[d.event.ID] = true
+		f.newest = max(f.newest, d.event.CreatedAt)
+		if d.patch.creation && f.creator != uuid.Nil {
+			continue // the first creation stands
+		}
+		if d.patch.creation {
+			f.creator = d.event.ID
+		}
+		for column, value := range d.patch.set {
+			f.won[column] = winner{value, d.event}
+			f.given[column] = append(f.given[column], value)
+		}
+	}
+	return f
+}
+
+// stale says of a column that does not hold what its winner gave it whether the winner
+// was never applied, rather than edited over online, which leaves no event: nothing has
+// written the row since the winner was projected; or only projections have written it,
+// and the column holds what another event gave it, or what the backend leaves there.
+func (n *Entity) stale(entity Ref, column string, won winner, whole *folding) bool {
+	if n.Fresh || isPlaceholder(entity, n.Columns) {
+		return true
+	}
+	if n.by(won.by.ID) {
+		return true
+	}
+	projected := false
+	for _, e := range n.History {
+		projected = projected || n.by(e.ID)
+		if entity.Table == Customers && e.CreatedAt == n.UpdatedAt { // a customer's row is of that event
+			projected = true
+			if compareMade(e, won.by) <= 0 {
+				return true
+			}
+		}
+	}
+	return projected && (left(column, n.Columns[column]) ||
+		slices.ContainsFunc(whole.given[column], func(value any) bool { return same(value, n.Columns[column]) }))
+}
+
+// left says whether a column is as the backend leaves what it does not write: a price in
+// the currency that a change did not name, and what it drops of customers.
+func left(column string, value json.RawMessage) bool {
+	switch column {
+	case "price_bs", "price_usd":
+		return same("0", value)
+	case "document_id", "email", "credit_limit":
+		return absent(value)
+	default:
+		return false
+	}
+}
+
+// same compares a planned value with a column's JSON: numbers by value.
+func same(value any, column json.RawMessage) bool {
+	switch v := value.(type) {
+	case nil:
+		return absent(column)
+	case string:
+		if absent(column) {
+			return false
+		}
+		if column[0] == '"' {
+			return unquote(column) == v
+		}
+		want, ok := new(big.Rat).SetString(v)
+		got, known := new(big.Rat).SetString(string(column))
+		return ok && known && want.Cmp(got) == 0
+	case bool:
+		return string(column) == map[bool]string{true: "true", false: "false"}[v]
+	case uuid.UUID:
+		return unquote(column) == v.String()
+	default:
+		return false
+	}
+}
+
+func isPlaceholder(entity Ref, columns map[string]json.RawMessage) bool {
+	note := columns["note"]
+	return entity.Table == Customers && !absent(note) && strings.HasPrefix(unquote(note), PlaceholderNote)
+}

@@ -1,0 +1,212 @@
+package postgres_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/veloxpos/reconciled/internal/alert"
+	"github.com/veloxpos/reconciled/internal/health"
+	"github.com/veloxpos/reconciled/internal/postgres"
+)
+
+var desk = alert.Channel{Name: "desk"}
+
+// see is one look that finds an incident, or nothing, of a code.
+func see(t *testing.T, book *postgres.Alerts, found ...alert.Finding) (changed []alert.Alert) {
+	t.Helper()
+	err := book.Step(t.Context(), shop, 0, func(now time.Time, kept []alert.Alert) ([]alert.Alert, []alert.Delivery) {
+		look := alert.Look{Store: shop}
+		look.Add(alert.FiscalDuplicate, found...)
+		var told []alert.Notice
+		changed, told = alert.Step(now, kept, look, 0)
+		return changed, alert.Deliver(told, []alert.Channel{desk})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
+}
+
+func duplicate(key string) alert.Finding {
+	return alert.Finding{Key: key, Value: 2, Threshold: 1, Total: 2, Affected: []health.Affected{{Kind: "sale", ID: "a"}, {Kind: "sale", ID: "b"}}}
+}
+
+func TestAnAlertIsTheSameAfterARestart(t *testing.T) {
+	s, _ := site(t)
+	made := see(t, postgres.NewAlerts(s.DB), duplicate("A/1"))
+	if len(made) != 1 || made[0].State != alert.Firing {
+		t.Fatalf("made %+v", made)
+	}
+	again := postgres.NewAlerts(s.DB) // another process
+	kept, err := again.List(t.Context(), shop, false, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(made, kept); diff != "" {
+		t.Error(diff)
+	}
+	if changed := see(t, again, duplicate("A/1")); len(changed) > 0 && changed[0].ID != made[0].ID {
+		t.Errorf("a second alert: %+v", changed)
+	}
+	waiting, sent, _, err := again.Waiting(t.Context(), desk.Name)
+	if err != nil || len(waiting) != 1 || sent != 0 || waiting[0].Alert != made[0].ID {
+		t.Fatalf("waiting %+v, %d sent, %v; want one delivery", waiting, sent, err)
+	}
+	batch := desk.Due(time.Now(), waiting, sent)[0]
+	if err := again.Keep(t.Context(), batch.Failed(time.Now(), errors.New("no line"))); err != nil {
+		t.Fatal(err)
+	}
+	if waiting, _, _, _ = again.Waiting(t.Context(), desk.Name); len(waiting) != 0 {
+		t.Error("what failed is due again at once")
+	}
+	if err := again.Keep(t.Context(), batch.Sent(time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	if waiting, sent, _, err = again.Waiting(t.Context(), desk.Name); err != nil || len(waiting) != 0 || sent != 1 {
+		t.Errorf("%d waiting, %d sent, %v", len(waiting), sent, err)
+	}
+}
+
+func TestADaemonBesideAnotherTakesNoSecondStep(t *testing.T) {
+	s, _ := site(t)
+	book := postgres.NewAlerts(s.DB)
+	var mu sync.Mutex
+	steps := 0
+	var daemons sync.WaitGroup
+	for range 4 {
+		daemons.Go(func() {
+			err := book.Step(t.Context(), shop, time.Minute, func(time.Time, []alert.Alert) ([]alert.Alert, []alert.Delivery) {
+				mu.Lock()
+				defer mu.Unlock()
+				steps++
+				return nil, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	daemons.Wait()
+	if steps != 1 {
+		t.Errorf("%d steps, want 1", steps)
+	}
+}
+
+func TestOneOfSeveralDaemonsSendsOverAChannel(t *testing.T) {
+	s, _ := site(t)
+	book := postgres.NewAlerts(s.DB)
+	one, other := uuid.New(), uuid.New()
+	claim := func(sender uuid.UUID, want bool) {
+		t.Helper()
+		if mine, err := book.Claim(t.Context(), "mail", sender, time.Minute); err != nil || mine != want {
+			t.Errorf("claimed %v, %v; want %v", mine, err, want)
+		}
+	}
+	claim(one, true)
+	claim(other, false)
+	claim(one, true)
+	execSuper(t, s, `UPDATE reconciled.channel SET until = now()`) // it has died
+	claim(other, true)
+	claim(one, false)
+}
+
+func TestAnAcknowledgementIsAuditedAndRefusedForWhatIsOver(t *testing.T) {
+	s, _ := site(t)
+	book := postgres.NewAlerts(s.DB)
+	made := see(t, book, duplicate("A/1"))[0]
+	if _, err := book.Acknowledge(t.Context(), shop, uuid.New(), "ana", "x"); !errors.Is(err, postgres.ErrNoAlert) {
+		t.Errorf("%v, want ErrNoAlert", err)
+	}
+	if _, err := book.Acknowledge(t.Context(), otherShop, made.ID, "ana", "x"); !errors.Is(err, postgres.ErrNoAlert) {
+		t.Errorf("another store's alert: %v, want ErrNoAlert", err)
+	}
+	taken, err := book.Acknowledge(t.Context(), shop, made.ID, "ana", "legal knows")
+	if err != nil || taken.State != alert.Acknowledged || taken.Acknowledgement.By != "ana" {
+		t.Fatalf("%+v, %v", taken, err)
+	}
+	if n := number(t, s, `SELECT count(*) FROM reconciled.audit WHERE action = 'alerts acknowledge' AND actor = 'ana' AND target = $1 AND detail ->> 'why' = 'legal knows'`, made.ID.String()); n != 1 {
+		t.Errorf("%d audit rows", n)
+	}
+	list, err := book.List(t.Context(), shop, false, 10)
+	if err != nil || len(list) != 1 || list[0].State != alert.Acknowledged {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestTheShopsScreensAreToldOnce(t *testing.T) {
+	s, _ := site(t)
+	book := postgres.NewAlerts(s.DB)
+	see(t, book, duplicate("A/1"))
+	grant := s.Grant(t, shop)
+	for _, want := range []int{1, 0} {
+		if shown, err := book.Show(t.Context(), grant, desk); err != nil || shown != want {
+			t.Errorf("shown %d, %v; want %d", shown, err, want)
+		}
+	}
+	if n := number(t, s, `SELECT count(*) FROM notifications WHERE store_id = $1 AND category = 'federation_health' AND notification_type = 'alert'
+		AND user_id IS NULL AND priority = 'urgent' AND severity = 'critical' AND metadata ->> 'alertKey' = 'FISCAL_DUPLICATE'
+		AND title <> '' AND message LIKE '%reconciled fiscal duplicates%'`, shop); n != 1 {
+		t.Errorf("%d notifications, want 1", n)
+	}
+	old := grant
+	old.Epoch--
+	see(t, book, duplicate("A/1"), duplicate("A/2"))
+	if _, err := book.Show(t.Context(), old, desk); err == nil {
+		t.Error("shown under an old grant")
+	}
+	if n := number(t, s, `SELECT count(*) FROM notifications`); n != 1 {
+		t.Errorf("%d notifications after a fenced write, want 1", n)
+	}
+}
+
+func TestAStoreThatHasCalledIsNotSilent(t *testing.T) {
+	s, log := site(t)
+	silent := func(central bool) int64 {
+		t.Helper()
+		snapshot := health.Snapshot{Central: central}
+		if err := postgres.NewHealth(log).Measure(t.Context(), shop, &snapshot); err != nil {
+			t.Fatal(err)
+		}
+		return snapshot.More.SilentSeconds
+	}
+	if got := silent(true); got != -1 {
+		t.Errorf("silent for %d s before it was ever heard of", got)
+	}
+	if err := postgres.NewAlerts(s.DB).Hear(t.Context(), shop); err != nil {
+		t.Fatal(err)
+	}
+	execSuper(t, s, `UPDATE reconciled.heard SET at = now() - interval '3 h'`)
+	if got := silent(true); got < 3*3600 || got > 3*3600+60 {
+		t.Errorf("silent for %d s, want three hours", got)
+	}
+	if got := silent(false); got != -1 {
+		t.Errorf("silent for %d s at a store", got)
+	}
+}
+
+func TestTheSameNumberInTwoSeriesIsTwoAlerts(t *testing.T) {
+	s, log := site(t)
+	for _, series := range []string{"A", "B"} {
+		exec(t, s.Owner, `INSERT INTO invoice_series (id, store_id, series_code, name) VALUES ($1, $2, $3, $3)`, id("series "+series), shop, series)
+		exec(t, s.Owner, `INSERT INTO sales (id, store_id, sold_at, currency, totals, payment, fiscal_number, invoice_series_id)
+			SELECT gen_random_uuid(), $1, now(), 'BS', '{}', '{}', '777', $2 FROM generate_series(1, 2)`, shop, id("series "+series))
+	}
+	snapshot := health.Snapshot{Store: shop, Mode: health.Normal}
+	if err := postgres.NewHealth(log).Measure(t.Context(), shop, &snapshot); err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]int{}
+	for _, f := range alert.Find(health.Evaluate(snapshot, health.Thresholds{})).Findings {
+		if f.Code == alert.FiscalDuplicate {
+			keys[f.Key] += len(f.Affected)
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"A/777": 2, "B/777": 2}, keys); diff != "" {
+		t.Error(diff)
+	}
+}
