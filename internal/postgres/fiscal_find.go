@@ -19,22 +19,9 @@ func (s FiscalScope) args() pgx.NamedArgs {
 	return pgx.NamedArgs{"stores": s.Stores, "across": s.Across}
 }
 
-// read reads at one moment. Nothing is compiled for it: that took 1.2 s of CPU for ranges
-// whose numbers are read in a millisecond.
+// read reads at one moment.
 func (f *Fiscal) read(ctx context.Context, do func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, f.log.db.Pool, snapshot, func(tx pgx.Tx) error {
-		if err := withoutJIT(ctx, tx); err != nil {
-			return err
-		}
-		return do(tx)
-	})
-}
-
-func withoutJIT(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, `SELECT set_config('jit', 'off', true)`); err != nil {
-		return fmt.Errorf("set up: %w", err)
-	}
-	return nil
+	return pgx.BeginTxFunc(ctx, f.log.db.Pool, snapshot, do)
 }
 
 // FiscalNumber is a fiscal number of one series, and the sales that have it.

@@ -14,9 +14,6 @@ import (
 // measureFiscal counts what is wrong with a store's fiscal numbers, and names it. At
 // central that is also what the store has in common with others.
 func measureFiscal(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *health.Snapshot) error {
-	if err := withoutJIT(ctx, tx); err != nil {
-		return err
-	}
 	scope := FiscalScope{Stores: []velox.StoreID{store}, Across: into.Central}
 	duplicates, total, err := findNumbers(ctx, tx, sharedNumbers, scope, affectedAtMost)
 	if err != nil {

@@ -31,9 +31,9 @@ const slotItemsSQL = `
 		ORDER BY e.created_at) e`
 
 // byIndex keeps a transaction's plans to the index over created_at: the ranges are
-// unknown when slotItemsSQL is planned, and a plan that sorts whole rows, or one
-// that is compiled for rows it will not meet, costs many times more.
-const byIndex = `SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin', 'enable_hashjoin', 'jit']) AS name`
+// unknown when slotItemsSQL is planned, and a plan that sorts whole rows costs many
+// times more.
+const byIndex = `SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_mergejoin', 'enable_hashjoin']) AS name`
 
 // slotRun is a run of slots that is read as one range of time.
 type slotRun struct{ first, last int64 }

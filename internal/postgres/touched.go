@@ -204,7 +204,7 @@ const enlistTouched = `
 // byPayload keeps enlistTouched's plan to the index on payload: OFFSET leaves it no
 // other, and of a log that was just written, or restored, the planner knows too little
 // to prefer it to reading all events, once for each id.
-const byPayload = `SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)`
+const byPayload = `SELECT set_config('enable_seqscan', 'off', true)`
 
 // enlistAll puts every slot of the store's tree on the healer's list.
 func enlistAll(ctx context.Context, tx pgx.Tx, store velox.StoreID) error {
