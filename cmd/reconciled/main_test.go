@@ -153,10 +153,14 @@ func (c *chain) begin(node *stage.Node, task string) uuid.UUID {
 	return whenFree(c, node, task, func(ctx context.Context) (uuid.UUID, error) { return node.Begin(ctx, task, false) })
 }
 
+// patience is no promise: a hundred thousand events are folded anew on two sides at
+// once, beside whatever else the machine does.
+const patience = 15 * time.Minute
+
 // whenFree tries again while the daemon works on something else.
 func whenFree[T any](c *chain, node *stage.Node, task string, try func(context.Context) (T, error)) T {
 	c.Helper()
-	ctx, cancel := context.WithTimeout(c.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(c.Context(), patience)
 	defer cancel()
 	for {
 		result, err := try(ctx)

@@ -90,10 +90,10 @@ func forgetGaps(ctx context.Context, tx pgx.Tx, grant lock.Grant) error {
 // the store; a sale also its lines, by number and quantity, its total, movements that
 // take what the lines sold, and the debt that it makes; a void its mark, no debt, and
 // reversals of all lines; a movement, payment, debt or ledger entry its amount; a
-// payment the status that it gives its debt. What is spelled unusually, as text or
-// without a number, or sold in a quantity that fits no column and no sum, is looked at
-// by the healer itself. So is every other value, as the scrub comes by.
-const suspects = `
+// payment its method, and the status that it gives its debt. What is spelled unusually, or without a
+// number, or sold in a quantity that fits no column and no sum, is looked at by the healer
+// itself. So is every other value, as the scrub comes by.
+var suspects = `
 	WITH e AS NOT MATERIALIZED (
 		SELECT e.event_id, e.type, e.created_at, coalesce(s.said, nullif(e.delta_payload, '{}'), e.payload) AS said
 		FROM public.events e LEFT JOIN reconciled.said s ON s.event_id = e.event_id
@@ -110,8 +110,8 @@ const suspects = `
 			CROSS JOIN LATERAL (SELECT count(*) AS n, sum(i.qty) AS qty FROM public.sale_items i WHERE i.sale_id = s.id) lines
 			CROSS JOIN LATERAL (SELECT count(*) AS n, sum(round(line.qty, 3)) FILTER (WHERE abs(line.qty) < 1e15) AS qty
 				FROM jsonb_array_elements(CASE jsonb_typeof(e.said -> 'items') WHEN 'array' THEN e.said -> 'items' ELSE '[]' END) AS i
-				CROSS JOIN LATERAL (SELECT (CASE WHEN i -> 'is_weight_product' = 'true' AND jsonb_typeof(i -> 'weight_value') = 'number'
-					THEN i -> 'weight_value' WHEN jsonb_typeof(i -> 'qty') = 'number' THEN i -> 'qty' END)::numeric AS qty) line) said
+				CROSS JOIN LATERAL (SELECT CASE WHEN i ->> 'is_weight_product' IN ('true', '1') AND i ? 'weight_value'
+					THEN ` + plainly(`i -> 'weight_value'`) + ` ELSE ` + plainly(`i -> 'qty'`) + ` END AS qty) line) said
 			CROSS JOIN LATERAL (SELECT sum(m.qty_delta) AS qty FROM public.inventory_movements m WHERE m.store_id = $1
 				AND m.happened_at >= greatest(s.sold_at, timestamptz '4000-01-01 BC') - interval '5 s' AND m.happened_at <= least(s.sold_at, timestamptz '290000-01-01') + interval '5 s'
 				AND m.qty_delta < 0 AND m.ref ->> 'sale_id' = s.id::text) moved
@@ -129,7 +129,7 @@ const suspects = `
 		UNION ALL
 		SELECT e.event_id, e.created_at FROM e WHERE e.type IN ('StockReceived', 'StockAdjusted', 'StockDeltaApplied') AND NOT coalesce((
 			SELECT m.store_id = $1 AND m.product_id::text = e.said ->> 'product_id'
-				AND m.qty_delta = round((CASE jsonb_typeof(q) WHEN 'number' THEN q END)::numeric, 3)
+				AND m.qty_delta = round(` + plainly(`q`) + `, 3)
 				AND coalesce(m.variant_id::text, '') = coalesce(e.said ->> 'variant_id', '')
 			FROM public.inventory_movements m
 			CROSS JOIN LATERAL (SELECT CASE e.type WHEN 'StockReceived' THEN e.said -> 'qty' ELSE e.said -> 'qty_delta' END AS q) said
@@ -148,24 +148,31 @@ const suspects = `
 		UNION ALL
 		SELECT e.event_id, e.created_at FROM e WHERE e.type = 'CashLedgerEntryCreated'
 			AND NOT EXISTS (SELECT FROM public.cash_ledger_entries c WHERE c.id = reconciled.try_uuid(e.said ->> 'entry_id') AND c.store_id = $1
-				AND c.amount_bs = round((CASE jsonb_typeof(e.said -> 'amount_bs') WHEN 'number' THEN e.said -> 'amount_bs' END)::numeric, 2)
-				AND c.amount_usd = round((CASE jsonb_typeof(e.said -> 'amount_usd') WHEN 'number' THEN e.said -> 'amount_usd' END)::numeric, 2))
+				AND c.amount_bs = round(` + plainly(`e.said -> 'amount_bs'`) + `, 2)
+				AND c.amount_usd = round(` + plainly(`e.said -> 'amount_usd'`) + `, 2))
 		UNION ALL
 		SELECT e.event_id, e.created_at FROM e WHERE e.type = 'DebtCreated'
 			AND NOT EXISTS (SELECT FROM public.debts d LEFT JOIN public.sales s ON s.id = d.sale_id
 				WHERE d.id = reconciled.try_uuid(e.said ->> 'debt_id') AND d.store_id = $1 AND s.voided_at IS NULL
-				  AND d.amount_bs = round((CASE jsonb_typeof(e.said -> 'amount_bs') WHEN 'number' THEN e.said -> 'amount_bs' END)::numeric, 2)
-				  AND d.amount_usd = round((CASE jsonb_typeof(e.said -> 'amount_usd') WHEN 'number' THEN e.said -> 'amount_usd' END)::numeric, 2))
+				  AND d.amount_bs = round(` + plainly(`e.said -> 'amount_bs'`) + `, 2)
+				  AND d.amount_usd = round(` + plainly(`e.said -> 'amount_usd'`) + `, 2))
 		UNION ALL
 		SELECT e.event_id, e.created_at FROM e WHERE e.type IN ('DebtPaymentRecorded', 'DebtPaymentAdded')
 			AND NOT EXISTS (SELECT FROM public.debt_payments m JOIN public.debts d ON d.id = m.debt_id
 				CROSS JOIN LATERAL (SELECT sum(amount_usd) AS usd, sum(amount_bs) AS bs FROM public.debt_payments WHERE debt_id = d.id) p
-				WHERE m.id = reconciled.try_uuid(e.said ->> 'payment_id') AND m.store_id = $1 AND d.status = ` + debtStatus + `
-				  AND m.amount_bs = round((CASE jsonb_typeof(e.said -> 'amount_bs') WHEN 'number' THEN e.said -> 'amount_bs' END)::numeric, 2)
-				  AND m.amount_usd = round((CASE jsonb_typeof(e.said -> 'amount_usd') WHEN 'number' THEN e.said -> 'amount_usd' END)::numeric, 2))
+				WHERE m.id = reconciled.try_uuid(e.said ->> 'payment_id') AND m.store_id = $1 AND m.method = e.said ->> 'method' AND d.status = ` + debtStatus + `
+				  AND m.amount_bs = round(` + plainly(`e.said -> 'amount_bs'`) + `, 2)
+				  AND m.amount_usd = round(` + plainly(`e.said -> 'amount_usd'`) + `, 2))
 		UNION ALL -- the ids of their markers are not to be had here
 		SELECT e.event_id, e.created_at FROM e WHERE e.type IN ('StockQuotaGranted', 'StockQuotaTransferred', 'StockQuotaReclaimed')),
 	found AS (
 		SELECT reconciled.slot(suspect.created_at) AS slot, suspect.event_id FROM suspect
 		WHERE NOT EXISTS (SELECT FROM reconciled.gap g WHERE g.store_id = $1 AND g.event_id = suspect.event_id))
 	` + enlistFound
+
+// plainly is a number in JSON, or a text that is spelled as one without more ado; else
+// NULL.
+func plainly(value string) string {
+	return `(CASE jsonb_typeof(` + value + `) WHEN 'number' THEN (` + value + `)::numeric
+		WHEN 'string' THEN CASE WHEN ` + value + ` #>> '{}' ~ '^-?[0-9]{1,12}([.][0-9]{1,12})?$' THEN (` + value + ` #>> '{}')::numeric END END)`
+}
