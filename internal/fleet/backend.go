@@ -33,7 +33,8 @@ type Backend struct {
 func NewBackend(pool *pgxpool.Pool, o BackendOptions) *Backend { return &Backend{pool: pool, opts: o} }
 
 // ProjectAll writes the rows of every event of a store that lacks them, set-wise
-// and in one transaction. It looks at no status and changes none.
+// and in one transaction. It looks at no status and changes none; what counts as processed
+// was processed now, or its rows would look as if somebody had edited them since.
 func (b *Backend) ProjectAll(ctx context.Context, store velox.StoreID) error {
 	return atomically(ctx, b.pool, "project all events", func(tx pgx.Tx) error {
 		// Of a log that was just copied in, the planner knows nothing.
@@ -44,7 +45,12 @@ func (b *Backend) ProjectAll(ctx context.Context, store velox.StoreID) error {
 		if err != nil {
 			return err
 		}
-		return b.project(ctx, tx, store, "", nil, lost)
+		if err := b.project(ctx, tx, store, "", nil, lost); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE outbox_entries SET processed_at = now()
+			WHERE store_id = $1 AND target = 'projection' AND status = 'processed' AND processed_at < now()`, store)
+		return err
 	})
 }
 
