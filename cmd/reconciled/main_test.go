@@ -53,6 +53,8 @@ type chain struct {
 	*stage.Stage
 	shop  *fleet.Shop
 	sides *fleet.Sides
+	// patience is how long a task may take: a limit to waiting, no promise.
+	patience time.Duration
 }
 
 // newChain lets a shop trade n events and plants faults in the log. The daemons
@@ -72,7 +74,7 @@ func newChain(t *testing.T, opts stage.Options, n int, faults ...fleet.LogFault)
 			t.Error(err)
 		}
 	})
-	c := &chain{T: t, Stage: st}
+	c := &chain{T: t, Stage: st, patience: 5 * time.Minute}
 	c.shop = fleet.NewShop(fleet.Options{
 		Seed: 7, Store: shopID, Start: time.Date(2026, 9, 1, 8, 0, 0, 0, time.UTC), ClockSkew: 5 * time.Minute, Conflicts: true,
 	})
@@ -153,14 +155,10 @@ func (c *chain) begin(node *stage.Node, task string) uuid.UUID {
 	return whenFree(c, node, task, func(ctx context.Context) (uuid.UUID, error) { return node.Begin(ctx, task, false) })
 }
 
-// patience is no promise: a hundred thousand events are folded anew on two sides at
-// once, beside whatever else the machine does.
-const patience = 15 * time.Minute
-
 // whenFree tries again while the daemon works on something else.
 func whenFree[T any](c *chain, node *stage.Node, task string, try func(context.Context) (T, error)) T {
 	c.Helper()
-	ctx, cancel := context.WithTimeout(c.Context(), patience)
+	ctx, cancel := context.WithTimeout(c.Context(), c.patience)
 	defer cancel()
 	for {
 		result, err := try(ctx)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"testing"
+	"time"
 
 	"github.com/veloxpos/reconciled/internal/fleet"
 	"github.com/veloxpos/reconciled/internal/stage"
@@ -22,6 +23,7 @@ func TestI5AHundredThousandEventsAreMendedInOneRoundAndOneHeal(t *testing.T) {
 	c.plant(c.Store, fleet.Store,
 		fleet.SalesWithoutRows(200, false), fleet.SalesWithoutRows(100, true), fleet.VoidsIgnored(40), fleet.EarlyVoids(40),
 		fleet.PaymentsMissing(40), fleet.MovementsMissing(40), fleet.SessionsLeftOpen(10), fleet.UpdatesLost(30))
+	c.patience = 15 * time.Minute // all of it is folded anew on both sides at once
 	c.start(c.Central, c.Store)
 	round, err := stage.Report[reconcile.Report](c.must(c.Store, "auto-reconcile", false))
 	if err != nil {

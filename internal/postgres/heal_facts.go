@@ -161,19 +161,11 @@ const saidInSQL = `coalesce(s.said, nullif(e.delta_payload, '{}'), e.payload)`
 // whose payload another event's has replaced are in the list of lost updates, which is
 // short. Ids are spelled in small letters, or in capitals. Written as one condition the
 // two spellings would make the planner compare all with all.
-//
-// What the condition asks, such as a type, is only read from an index, too, where an id is
-// in so many events that it pays: that of a product, in each sale's lines, or a customer.
-// OFFSET keeps the planner from it for the others; to it all ids are as frequent.
 func saying(columns, member, condition string) string {
 	says := `reconciled.try_uuid(` + saidInSQL + ` ->> '` + member + `') = asked.id`
-	alone := ` OFFSET 0`
-	if member == "product_id" || member == "customer_id" {
-		alone = ``
-	}
 	return `SELECT ` + columns + ` FROM unnest($2::uuid[]) AS asked (id)
 		CROSS JOIN LATERAL (SELECT asked.id::text UNION SELECT upper(asked.id::text)) AS spelled (id)
-		CROSS JOIN LATERAL (SELECT * FROM public.events e WHERE e.payload @> jsonb_build_object('` + member + `', spelled.id)` + alone + `) e
+		JOIN public.events e ON e.payload @> jsonb_build_object('` + member + `', spelled.id)
 		LEFT JOIN reconciled.said s ON s.event_id = e.event_id
 		WHERE e.store_id = $1 AND ` + says + ` AND ` + condition + `
 		UNION ALL SELECT ` + columns + ` FROM reconciled.lost_update l

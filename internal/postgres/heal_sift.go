@@ -90,9 +90,9 @@ func forgetGaps(ctx context.Context, tx pgx.Tx, grant lock.Grant) error {
 // the store; a sale also its lines, by number and quantity, its total, movements that
 // take what the lines sold, and the debt that it makes; a void its mark, no debt, and
 // reversals of all lines; a movement, payment, debt or ledger entry its amount; a
-// payment its method, and the status that it gives its debt. What is spelled unusually, or without a
-// number, or sold in a quantity that fits no column and no sum, is looked at by the healer
-// itself. So is every other value, as the scrub comes by.
+// payment its method, and the status that it gives its debt. What is spelled unusually,
+// or without a number, or sold in a quantity that fits no column and no sum, is looked at
+// by the healer itself. So is every other value, as the scrub comes by.
 var suspects = `
 	WITH e AS NOT MATERIALIZED (
 		SELECT e.event_id, e.type, e.created_at, coalesce(s.said, nullif(e.delta_payload, '{}'), e.payload) AS said
