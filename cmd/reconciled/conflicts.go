@@ -55,6 +55,9 @@ func printConflicts(w *tabwriter.Writer, list httpapi.ConflictList) {
 	if more := list.UndecidedTotal - len(list.Undecided); more > 0 {
 		fmt.Fprintf(w, "… and %d more\n", more)
 	}
+	if len(list.Undecided) > 0 {
+		fmt.Fprintf(w, "`reconciled event decide %s --store %s` shows both contents\n", list.Undecided[0].Event, list.Store)
+	}
 	if len(list.Resolved) == 0 {
 		fmt.Fprintln(w, "the POS has resolved none by itself")
 		return

@@ -54,8 +54,8 @@ var advised = map[string]advice{
 		EN: "It tries again on schedule; until then it does not say that they are in sync.",
 	}, ""},
 	"DIFFERS": {"3", "reconciled conflicts --store {store}", alert.Text{
-		ES: "Ambas copias se conservan; nada se sobrescribe hasta que una persona decida.",
-		EN: "Both copies are kept; nothing is overwritten until a person decides.",
+		ES: "Ambas copias se conservan; nada se sobrescribe hasta que una persona decida con reconciled event decide.",
+		EN: "Both copies are kept; nothing is overwritten until a person decides, with reconciled event decide.",
 	}, "conflict"},
 	"PAUSED": {"3", "reconciled pause --store {store}", alert.Text{
 		ES: "No escribe nada hasta que termine la pausa.", EN: "It writes nothing until the pause ends.",

@@ -21,6 +21,7 @@ import (
 // eventCommand is `reconciled event`: what a person decides about single events.
 type eventCommand struct {
 	Restore  restoreCommand  `cmd:"" help:"List deleted events that are held, let them come back from the other side, or give lost updates their content back."`
+	Decide   decideCommand   `cmd:"" help:"Show an event's two contents, or decide which one is right."`
 	Lost     lostCommand     `cmd:"" help:"List lost updates: events whose content last write wins replaced with another's."`
 	Evidence evidenceCommand `cmd:"" help:"List evidence of tampering, rot and journeys in time, or clear what was looked into."`
 }

@@ -145,12 +145,18 @@ func restoreLost(ctx context.Context, s *site, grant lock.Grant, lost []postgres
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := s.log.Pin(ctx, grant.Store); err != nil {
-		return nil, nil, fmt.Errorf("%d lost updates are restored; heal them: %w", len(restored), err)
-	}
-	report, err := s.healer.Run(ctx, grant, nil)
+	report, err := healChanged(ctx, s, grant)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%d lost updates are restored; heal them: %w", len(restored), err)
 	}
-	return restored, &report, nil
+	return restored, report, nil
+}
+
+// healChanged heals what was changed a moment ago.
+func healChanged(ctx context.Context, s *site, grant lock.Grant) (*healer.Report, error) {
+	if _, err := s.log.Pin(ctx, grant.Store); err != nil {
+		return nil, err
+	}
+	report, err := s.healer.Run(ctx, grant, nil)
+	return &report, err
 }

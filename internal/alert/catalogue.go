@@ -120,8 +120,8 @@ var catalogue = map[Code]Kind{
 		Away:     5 * time.Minute, Growth: Doubles,
 		Title: Text{"hay eventos con dos contenidos", "events have two contents"},
 		Meaning: Text{
-			"La tienda y central tienen el mismo evento con contenido distinto. Una persona debe decidir cuál vale.",
-			"Store and central have the same event with different content. A person must decide which one counts.",
+			"La tienda y central tienen el mismo evento con contenido distinto. Una persona debe decidir cuál vale, con reconciled event decide.",
+			"Store and central have the same event with different content. A person must decide which one counts, with reconciled event decide.",
 		},
 		Tried: Text{
 			"Se guardaron ambos, y se dice cuál coincide con su propio hash. Nada se sobrescribe.",

@@ -132,6 +132,9 @@ func TestI3TwoContentsOfOneIDAreBothKept(t *testing.T) {
 	if r := p.wantRound(t, reconcile.InSync); len(r.Exceptions) != 0 {
 		t.Errorf("exceptions %v after the conflict was settled", r.Exceptions)
 	}
+	if here, there := p.store.undecided(), p.central.undecided(); here != 0 || there != 0 {
+		t.Errorf("%d conflicts still wait for a decision at the store, %d at central", here, there)
+	}
 }
 
 func TestAnIDWithTwoTimesIsAConflictToo(t *testing.T) {

@@ -17,14 +17,16 @@ import (
 // reconcile.MaxExceptions, those first that were looked at longest ago.
 func (l *Log) Exceptions(ctx context.Context, store velox.StoreID) ([]reconcile.Exception, error) {
 	rows, err := l.db.Pool.Query(ctx,
-		`SELECT event_id, created_ms, kind, reason, last_seen FROM reconciled.exception WHERE store_id = $1 ORDER BY last_seen, event_id LIMIT $2`,
+		`SELECT event_id, created_ms, kind, reason, last_seen, EXISTS (SELECT FROM reconciled.conflict c
+			WHERE c.store_id = x.store_id AND c.event_id = x.event_id AND c.decided_at IS NULL)
+		FROM reconciled.exception x WHERE store_id = $1 ORDER BY last_seen, event_id LIMIT $2`,
 		store, reconcile.MaxExceptions)
 	if err != nil {
 		return nil, fmt.Errorf("read exceptions: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (reconcile.Exception, error) {
 		var e reconcile.Exception
-		return e, row.Scan(&e.Event, &e.At, &e.Kind, &e.Reason, &e.Met)
+		return e, row.Scan(&e.Event, &e.At, &e.Kind, &e.Reason, &e.Met, &e.Undecided)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read exceptions: %w", err)
@@ -50,12 +52,16 @@ func (l *Log) Except(ctx context.Context, grant lock.Grant, outcomes []reconcile
 	})
 }
 
-// Settle takes events off the list: both sides hold the same again.
+// Settle takes events off the list: both sides hold the same again, and nothing is left
+// to decide about them.
 func (l *Log) Settle(ctx context.Context, grant lock.Grant, events []uuid.UUID) error {
 	return l.db.fenced(ctx, grant, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `DELETE FROM reconciled.exception WHERE store_id = $1 AND event_id = ANY($2)`, grant.Store, events)
 		if err != nil {
 			return fmt.Errorf("settle exceptions: %w", err)
+		}
+		if _, err = tx.Exec(ctx, closeConflicts, grant.Store, events); err != nil {
+			return fmt.Errorf("close conflicts: %w", err)
 		}
 		return nil
 	})

@@ -168,7 +168,7 @@ func (in *ingest) meet(ctx context.Context, here, there *velox.Event) error {
 		return nil
 	case here.Lost() && here.Restores(there.Said()) && sameButSaid(here, there):
 		in.answer(there, reconcile.Restored, "")
-		return in.restore(ctx, here, there.Said())
+		return giveBack(ctx, in.tx, here, there.Said(), in.from)
 	case there.Lost() && there.Restores(here.Said()) && sameButSaid(there, here):
 		in.answer(there, reconcile.Outdated, "the copy sent lost its content to last-write-wins")
 		return nil
@@ -185,12 +185,13 @@ func sameButSaid(lost, whole *velox.Event) bool {
 	return reconcile.Item(&given) == reconcile.Item(whole)
 }
 
-func (in *ingest) restore(ctx context.Context, here *velox.Event, said json.RawMessage) error {
-	_, err := in.tx.Exec(ctx, `INSERT INTO reconciled.said (event_id, store_id, said, source) VALUES ($1, $2, $3::text::jsonb, $4)
+// giveBack makes an installation's content what an event is taken to have said.
+func giveBack(ctx context.Context, tx pgx.Tx, here *velox.Event, said json.RawMessage, from uuid.UUID) error {
+	_, err := tx.Exec(ctx, `INSERT INTO reconciled.said (event_id, store_id, said, source) VALUES ($1, $2, $3::text::jsonb, $4)
 		ON CONFLICT (event_id) DO UPDATE SET said = excluded.said, source = excluded.source, restored_at = now()`,
-		here.ID, in.store, string(said), in.from)
+		here.ID, here.Store, string(said), from)
 	if err == nil {
-		_, err = in.tx.Exec(ctx, `INSERT INTO reconciled.dirty (store_id, slot, op)
+		_, err = tx.Exec(ctx, `INSERT INTO reconciled.dirty (store_id, slot, op)
 			SELECT store_id, reconciled.slot(created_at), 'm' FROM public.events WHERE event_id = $1`, here.ID)
 	}
 	if err != nil {

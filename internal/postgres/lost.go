@@ -301,17 +301,25 @@ func restoreLost(ctx context.Context, tx pgx.Tx, grant lock.Grant, l *LostUpdate
 	if err != nil {
 		return fmt.Errorf("note restoration: %w", err)
 	}
-	_, err = tx.Exec(ctx, `
-		INSERT INTO reconciled.worklist AS w (consumer, store_id, slot) VALUES ($1, $2, $3::bigint >> 20)
-		ON CONFLICT (consumer, store_id, slot) DO UPDATE SET stamp = w.stamp + 1, not_before = now()`,
-		healerConsumer, grant.Store, l.Created)
-	if err != nil {
-		return fmt.Errorf("put slot on worklist: %w", err)
+	if err := enlistSlot(ctx, tx, grant.Store, int64(l.Created)>>merkle.SlotBits); err != nil {
+		return err
 	}
 	return audit(ctx, tx, grant.Store, decision{
 		actor: by, action: "event restore", target: l.Event.String(), outcome: "restored",
 		detail: map[string]any{"winner": l.Winner, "overwritten": l.Payload, "said": l.Said},
 	})
+}
+
+// enlistSlot puts a slot onto the healer's list, to be looked at now.
+func enlistSlot(ctx context.Context, tx pgx.Tx, store velox.StoreID, slot int64) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO reconciled.worklist AS w (consumer, store_id, slot) VALUES ($1, $2, $3)
+		ON CONFLICT (consumer, store_id, slot) DO UPDATE SET stamp = w.stamp + 1, not_before = now()`,
+		healerConsumer, store, slot)
+	if err != nil {
+		return fmt.Errorf("put slot on worklist: %w", err)
+	}
+	return nil
 }
 
 // Around is the read models where all the log there is are the slots of these events:

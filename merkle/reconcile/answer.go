@@ -57,6 +57,9 @@ type Archive interface {
 	// Listed is the list of exceptions that was kept last; Enlist keeps one.
 	Listed(ctx context.Context, store velox.StoreID, installation uuid.UUID) ([]merkle.Exception, error)
 	Enlist(ctx context.Context, store velox.StoreID, installation uuid.UUID, list []merkle.Exception) error
+	// CloseConflicts notes that both sides hold events the same way of which they had
+	// two contents.
+	CloseConflicts(ctx context.Context, store velox.StoreID, events []uuid.UUID) error
 	// SlotItems are those of a slot, in key order.
 	SlotItems(ctx context.Context, store velox.StoreID, slot int64) ([]merkle.Item, error)
 }
@@ -126,6 +129,15 @@ func (a *answerer) answer(ctx context.Context) (merkle.Reply, error) {
 	view, settled, err := viewFor(ctx, a.log, a.from, a.store, o.Exceptions)
 	if err != nil {
 		return merkle.Reply{}, err
+	}
+	if len(settled) > 0 && !o.Dry {
+		events := make([]uuid.UUID, len(settled))
+		for i, id := range settled {
+			events[i] = id
+		}
+		if err := a.log.CloseConflicts(ctx, a.store, events); err != nil {
+			return merkle.Reply{}, err
+		}
 	}
 	a.whole, a.listed = view.whole, view.listed
 	reply := merkle.Respond(view.Tree, o)

@@ -117,15 +117,16 @@ const (
 // reoffer sends and fetches exceptions again, those first that were looked at
 // longest ago, and goes on while that brings anything. What made one may be gone:
 // the other side may have lost the event that took its request_id, or have learnt
-// to store what it refused. A conflict needs a person and is left alone. So is the
-// line in quiet hours, and a round that has given way: it did this before.
+// to store what it refused. A conflict that waits for a person is left alone; one that
+// is decided is not, as the other side may say something else by now. Quiet hours and a
+// round that has given way, which did this before, leave all alone.
 func (r *round) reoffer(ctx context.Context, c *comparison) (brought bool, err error) {
 	if r.opts.Quiet > 0 || r.opts.Earlier != nil {
 		return false, nil
 	}
 	exceptions := slices.Clone(c.exceptions)
 	recently := time.Now().Add(-reofferAfter)
-	exceptions = slices.DeleteFunc(exceptions, func(e Exception) bool { return e.Kind == Conflict || !c.changed && e.Met.After(recently) })
+	exceptions = slices.DeleteFunc(exceptions, func(e Exception) bool { return e.Undecided || !c.changed && e.Met.After(recently) })
 	known := r.known
 	defer func() { r.known = known }()
 	r.known = nil

@@ -103,6 +103,8 @@ type Exception struct {
 	Reason string `json:"reason,omitempty"`
 	// Met is when an exchange last met it.
 	Met time.Time `json:"met"`
+	// Undecided is a conflict that waits for a person.
+	Undecided bool `json:"undecided,omitempty"`
 }
 
 // Root is a root as people see it: how many events, and the beginning of their
@@ -203,7 +205,8 @@ type Store interface {
 	// Exceptions lists at most MaxExceptions, those first that were looked at longest
 	// ago.
 	Exceptions(ctx context.Context, store velox.StoreID) ([]Exception, error)
-	// Except lists events as exceptions; Settle takes them off the list.
+	// Except lists events as exceptions; Settle takes them off the list, and closes
+	// the conflicts that there were about them.
 	Except(ctx context.Context, grant lock.Grant, outcomes []Outcome) error
 	Settle(ctx context.Context, grant lock.Grant, events []uuid.UUID) error
 	// Anchor is the last agreement, zero when there is none; Agree writes one down.
