@@ -105,7 +105,7 @@ func closingsIn(e Event, c closing, log []Event) []closing {
 	}
 	all := []dated{{e, c}}
 	for _, other := range log {
-		if other.ID == e.ID {
+		if other.ID == e.ID || !other.vouched() {
 			continue
 		}
 		intent, err := Read(other)

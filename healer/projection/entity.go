@@ -67,6 +67,9 @@ func (p patch) plan(e Event, f Facts) Outcome {
 		set["updated_at"] = stamp(whole.newest)
 	}
 	switch {
+	case len(set) > 0 && slices.ContainsFunc(entity.History, func(o Event) bool { return o.ID != e.ID && !o.vouched() }):
+		return Outcome{Class: Blocked, Reason: p.entity.String() + " differs in " + strings.Join(slices.Sorted(maps.Keys(set)), ", ") +
+			", and an event that had a say in it does not match its own hash: see reconciled event evidence"}
 	case len(set) > 0:
 		return mend(p.entity.String()+" differs in "+strings.Join(slices.Sorted(maps.Keys(set)), ", "),
 			Changes{Update: &Update{p.entity.Table, p.entity.ID, set}})
@@ -108,15 +111,18 @@ type winner struct {
 	by    Event
 }
 
-// fold folds what the log says of the entity, e among it.
+// fold folds what the log says of the entity, as far as something vouches for it, and e.
 func (n *Entity) fold(e Event) *folding {
+	others := func(not uuid.UUID) []Event {
+		return slices.DeleteFunc(slices.Clone(n.History), func(o Event) bool { return o.ID == not || !o.vouched() })
+	}
 	if n.folded == nil {
-		n.folded = foldPatches(n.History)
+		n.folded = foldPatches(others(uuid.Nil))
 	}
 	if n.folded.of[e.ID] {
 		return n.folded
 	}
-	return foldPatches(append(slices.Clone(n.History), e))
+	return foldPatches(append(others(e.ID), e))
 }
 
 func foldPatches(events []Event) *folding {

@@ -78,11 +78,16 @@ func (i Intent) brings() Ref {
 	return Ref{}
 }
 
-// Plan classifies the event and says what to write. An event whose content does
-// not match its own hash is never projected.
+// vouched says whether the event says what its maker did, as far as can be known: its
+// own hash vouches for the content, or something explains why it does not, or the other
+// side gave it back or a person decided on it.
+func (e Event) vouched() bool { return e.Restored != nil || e.Verify() != velox.Corrupt }
+
+// Plan classifies the event and says what to write. An event whose content nothing
+// vouches for is never projected, nor has it a say in what another one stands for.
 func (i Intent) Plan(f Facts) Outcome {
 	out := i.shape.plan(i.event, f)
-	if out.Class == Actionable && i.event.Verify() == velox.Corrupt {
+	if out.Class == Actionable && !i.event.vouched() {
 		return Outcome{Class: Poison, Reason: "content matches neither full_payload_hash nor any reason to differ from it"}
 	}
 	return out

@@ -224,11 +224,13 @@ type balance struct {
 
 // share folds the projected events of a share, and e, and what sales took. A sale took
 // what was there, whatever the clocks say; whatever else takes, takes no more than that.
-// Of a product of which the log lacks an event no more is known than what is held.
+// Of a product of which the log lacks an event, or has one that nothing vouches for, no
+// more is known than what is held.
 func (f Facts) share(e Event, share Share) balance {
 	total, owed, result := new(big.Rat), new(big.Rat), balance{}
 	all := f.changes(e, share)
-	if f.Unfolded[share.Product] {
+	doubtful := func(by Event) bool { return by.ID != e.ID && !by.vouched() }
+	if f.Unfolded[share.Product] || slices.ContainsFunc(f.Quotas[share.Product], doubtful) {
 		held := f.Escrow[share]
 		total, result.row = sum(held.Qty), held.ID
 		all = slices.DeleteFunc(all, func(c change) bool { return c.by.ID != e.ID })

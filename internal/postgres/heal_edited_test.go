@@ -254,3 +254,31 @@ func TestACreditSaleThatWasGivenToAnotherCustomerKeepsItsDebtThere(t *testing.T)
 		})
 	}
 }
+
+// The backend gave an event up and projected it later, or was given it again; a person
+// edited the row after that. What the healer writes down when it finds all in order is no
+// projection, before which the edit would seem to have been made.
+func TestAnEditOutlivesWhatIsWrittenDownOfItsEvent(t *testing.T) {
+	for name, left := range map[string]string{
+		"its entry failed": `UPDATE outbox_entries SET status = 'failed', processed_at = NULL WHERE target = 'projection'`,
+		"it was given back": `INSERT INTO reconciled.gap (store_id, event_id, type, created_ms, class, reason, requeued_at, next_attempt)
+			SELECT store_id, event_id, type, reconciled.ms(created_at), 'actionable', 'given back', now() - interval '1 hour', now() - interval '1 minute' FROM events`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHealing(t, healer.Options{})
+			h.pushed(right, product("flour", 0), opened(1), customerCreated(1), sold("one", 2, nil, flour))
+			h.mends(0)
+			h.ago("1 hour")
+			h.exec(`UPDATE products SET created_at = created_at - interval '1 hour', updated_at = updated_at - interval '1 hour'`)
+			h.exec(left)
+			h.exec(`UPDATE sales SET note = 'por cobrar', updated_at = now() - interval '5 minutes'`)
+			h.exec(`UPDATE products SET name = 'editada', updated_at = now() - interval '5 minutes'`)
+			for range 3 {
+				h.reread()
+				h.mends(0)
+			}
+			h.expect("por cobrar editada", `SELECT (SELECT note FROM sales) || ' ' || (SELECT name FROM products)`)
+			h.expect("0", `SELECT count(*) FROM outbox_entries WHERE status = 'failed'`)
+		})
+	}
+}

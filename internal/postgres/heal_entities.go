@@ -35,7 +35,7 @@ func (r *factReader) histories(member string, types []velox.Type, ids []uuid.UUI
 	r.failed = "history by " + member
 	rows, err := r.q.Query(r.ctx, saying(eventColumns+`, asked.id, reconciled.ms(greatest(
 			(SELECT max(o.processed_at) FROM public.outbox_entries o WHERE o.event_id IN (e.event_id::text, upper(e.event_id::text)) AND o.target = 'projection'),
-			(SELECT max(h.healed_at) FROM reconciled.heal_log h WHERE h.store_id = e.store_id AND h.event_id = e.event_id)))`,
+			(SELECT max(h.healed_at) FROM reconciled.heal_log h WHERE h.store_id = e.store_id AND h.event_id = e.event_id AND h.strategy = 'native')))`,
 		member, `e.type = ANY($3)`), r.store, ids, types)
 	if err != nil {
 		r.err = err

@@ -58,9 +58,10 @@ func (h *Healing) Record(ctx context.Context, grant lock.Grant, open []healer.Ga
 			return fmt.Errorf("forget gaps: %w", err)
 		}
 		// What is closed is projected: the backend's entry that gave up on it is moot, and
-		// it is not malformed any more.
+		// it is not malformed any more. When it was projected is not known: what people
+		// edited since must not look older than that.
 		if !opts.Observe {
-			_, err := tx.Exec(ctx, `UPDATE public.outbox_entries SET status = 'processed', processed_at = now()
+			_, err := tx.Exec(ctx, `UPDATE public.outbox_entries SET status = 'processed'
 				WHERE store_id = $1 AND target = 'projection' AND status = 'failed' AND event_id = ANY($2::uuid[]::text[])`,
 				grant.Store, slices.Concat(closed, settled))
 			if err != nil {

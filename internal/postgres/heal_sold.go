@@ -40,7 +40,7 @@ func (r *factReader) sold() {
 		CROSS JOIN LATERAL (SELECT max(processed_at) AS at FROM public.outbox_entries
 			WHERE event_id IN (asked.event::text, upper(asked.event::text)) AND target = 'projection') o
 		LEFT JOIN LATERAL (SELECT healed_at AS at, after -> 'row' AS row FROM reconciled.heal_log
-			WHERE store_id = $1 AND event_id = asked.event ORDER BY id DESC LIMIT 1) h ON true`,
+			WHERE store_id = $1 AND event_id = asked.event AND strategy = 'native' ORDER BY id DESC LIMIT 1) h ON true`,
 		[]any{r.store, events, sales}, []any{&event, &updated, &fresh, &written, &left}, func() {
 			s := projection.Sold{Writing: projection.Writing{UpdatedAt: updated, Fresh: fresh}}
 			if written != nil {

@@ -428,6 +428,40 @@ func TestAnEventWhoseContentDoesNotMatchItsHashIsNotProjected(t *testing.T) {
 	h.expect("0", `SELECT count(*) FROM products`)
 }
 
+// A price that somebody changed in the log is not written in the name of the product's
+// other events either, and stands in the way of none that is missing.
+func TestAnAlteredEventHasNoSayInWhatOthersStandFor(t *testing.T) {
+	h := newHealing(t, healer.Options{})
+	price := event("price", velox.PriceChanged, 1, map[string]any{"product_id": flour, "price_usd": 3})
+	last := closed("evening", 9, map[string]any{"counted": map[string]any{"usd": 5}})
+	h.log(product("flour", 0), price, opened(0), closed("noon", 5, map[string]any{"counted": map[string]any{"usd": 4}}), last)
+	h.heal()
+	const models = `SELECT (SELECT price_usd FROM products) || ' ' || (SELECT counted::text FROM cash_sessions)`
+	was := h.text(models)
+	for table, change := range map[string]string{"PriceChanged": `{"price_usd": 0.01}`, "CashSessionClosed": `{"counted": {"usd": 1}}`} {
+		h.exec(`UPDATE events SET payload = payload || $2, delta_payload = payload || $2, full_payload_hash = repeat('0', 64) WHERE type = $1 AND event_id = ANY($3)`,
+			table, change, []uuid.UUID{price.event, last.event})
+	}
+	h.reread()
+	h.heal()
+	h.expect(was, models)
+	h.exec(`UPDATE products SET price_usd = 7`) // not what any event says
+	h.reread()
+	if report := h.heal(); report.Poison != 2 {
+		t.Errorf("report %+v", report.Counts)
+	}
+	h.expect("7.00", `SELECT price_usd FROM products`)
+	h.exec(`DELETE FROM products`)
+	h.reread()
+	h.heal()
+	h.expect("1.00", `SELECT price_usd FROM products`)
+	// A person says what it said.
+	h.exec(`INSERT INTO reconciled.said (event_id, store_id, said, source) SELECT event_id, store_id, payload || '{"price_usd": 3}', store_id FROM events WHERE type = 'PriceChanged'`)
+	h.reread()
+	h.heal()
+	h.expect("3.00", `SELECT price_usd FROM products`)
+}
+
 func TestStatusesOfHealedEventsAreSettledAndNoOthers(t *testing.T) {
 	h := newHealing(t, healer.Options{})
 	h.log(product("flour", 0), product("rice", 1))
