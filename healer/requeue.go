@@ -1,6 +1,7 @@
 package healer
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -20,10 +21,12 @@ var requeueable = []velox.Type{
 }
 
 // givable says whether the POS backend can be given the event again: it has an entry
-// in the outbox, nothing of it is there, it was not tried before, and the backend
-// projects its type right.
+// in the outbox, nothing of it is there, it was not tried before, the backend projects
+// its type right, and last write wins has not put another event's content into the payload,
+// which is what it would project.
 func (h healing) givable() bool {
-	return h.Entry != "" && !h.Requeued && h.out.Changes.Bare && slices.Contains(requeueable, h.Type)
+	overwritten := h.ConflictStatus == velox.AutoResolved && !bytes.Equal(h.Said(), h.Payload)
+	return h.Entry != "" && !h.Requeued && h.out.Changes.Bare && slices.Contains(requeueable, h.Type) && !overwritten
 }
 
 // givesBack says whether the event is given back to the POS backend, as the strategy
@@ -75,7 +78,7 @@ func (r *run) requeue(ctx context.Context, heals []healing) error {
 			continue
 		}
 		r.count(h.Logged, projection.Actionable)
-		r.gap(h.Logged, h.out, "the strategy is requeue, and the POS backend cannot be given this event: it has no outbox entry, or part of it is there, or it was tried, or the backend gets its type wrong")
+		r.gap(h.Logged, h.out, "the strategy is requeue, and the POS backend cannot be given this event: it has no outbox entry, or part of it is there, or it was tried, or the backend gets its type wrong, or its payload is not what it said")
 	}
 	return nil
 }

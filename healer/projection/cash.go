@@ -30,7 +30,7 @@ func (o opening) asks(Event) Asks {
 	if !o.at.Loose {
 		said = append(said, "opened_at")
 	}
-	return Asks{Refs: []Ref{o.row.ref()}, Row: o.row.only(said...)}
+	return Asks{Refs: []Ref{o.row.ref(), {Entries, o.row.ref().ID}}, Row: o.row.only(said...)}
 }
 
 func (o opening) plan(e Event, f Facts) Outcome {
@@ -39,10 +39,24 @@ func (o opening) plan(e Event, f Facts) Outcome {
 	case refusal != nil:
 		return *refusal
 	case mine:
-		return f.standing(e, o.row)
+		return recount(f.standing(e, o.row), some(o.row.ref().ID), f)
 	default:
 		return write(Changes{Insert: &o.row, Counters: some(o.row.ref().ID)})
 	}
+}
+
+// recount adds to what is planned of a session's event that its counters are set, where
+// they are not what its entries add up to: the backend counts an entry that comes before
+// its session for nothing.
+func recount(out Outcome, session uuid.NullUUID, f Facts) Outcome {
+	switch {
+	case out.Class == Actionable:
+		out.Changes.Counters = session
+	case out.Class == Done && session.Valid && f.Counters[session.UUID]:
+		return mend("the session's counters are not what its entries add up to",
+			Changes{Update: &Update{Sessions, session.UUID, nil}, Counters: session})
+	}
+	return out
 }
 
 // closing is CashSessionClosed. A session is closed by the newest closing in the
@@ -193,13 +207,5 @@ func (n entry) plan(e Event, f Facts) Outcome {
 		return write(Changes{Insert: &n.row, Counters: n.session})
 	}
 	e.Online = false
-	out := f.standing(e, n.row)
-	switch {
-	case out.Class == Actionable:
-		out.Changes.Counters = n.session
-	case out.Class == Done && n.session.Valid && f.Counters[n.session.UUID]:
-		return mend("the session's counters are not what its entries add up to",
-			Changes{Update: &Update{Sessions, n.session.UUID, nil}, Counters: n.session})
-	}
-	return out
+	return recount(f.standing(e, n.row), n.session, f)
 }

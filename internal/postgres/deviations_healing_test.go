@@ -227,6 +227,17 @@ func TestD30PriceInOneCurrencyLeavesTheOther(t *testing.T) {
 	h.expect("44.00 2.00", `SELECT price_bs || ' ' || price_usd FROM products`)
 }
 
+// The backend counts an entry that comes before its session for nothing.
+func TestACashEntryThatCameBeforeItsSessionIsCounted(t *testing.T) {
+	h := newHealing(t, healer.Options{})
+	h.log(cash("one", 90, session)) // in another slot of time
+	h.mends(1)
+	h.log(opened(1))
+	h.exec(`INSERT INTO cash_sessions (id, store_id, opened_by, opened_at, note) VALUES ($1, $2, $3, $4, 'abre')`, session, shop, cashier, "2026-11-23 08:01:00+00")
+	h.mends(1)
+	h.expect("80.00 2.00", `SELECT concat_ws(' ', ledger_p_bs, ledger_p_usd) FROM cash_sessions`)
+}
+
 func TestD31CloseBeforeOpenClosesTheSession(t *testing.T) {
 	h := newHealing(t, healer.Options{})
 	closing := closed("early", 50, nil)

@@ -63,6 +63,18 @@ func TestWhatTheBackendCanDoIsGivenBackToIt(t *testing.T) {
 	h.expect("4", `SELECT count(*) FROM outbox_entries WHERE event_type = 'SaleCreated'`)
 }
 
+// The backend projects the payload, whoever's it is: an event that lost its own to last
+// write wins is not for it.
+func TestAnOverwrittenEventIsNotGivenBack(t *testing.T) {
+	h := gaveUp(t, healer.Options{Strategy: healer.RequeueThenNative, Patience: time.Minute}, true)
+	one, two := sold("one", 1, onCredit(maria), flour), sold("two", 2, onCredit(maria), flour)
+	h.overwrites(one, two, true)
+	if report := h.heal(); report.Requeued != 1 || report.Healed != 1 {
+		t.Errorf("report %+v", report.Counts)
+	}
+	h.expect("1", `SELECT count(*) FROM sales WHERE id = $1`, one.body["sale_id"])
+}
+
 func TestWhatTheBackendFailsAtAgainIsHealedNatively(t *testing.T) {
 	h := gaveUp(t, healer.Options{Strategy: healer.RequeueThenNative, Patience: time.Minute}, true)
 	h.heal()
