@@ -57,11 +57,15 @@ func (s sale) withoutGone(f Facts) sale {
 }
 
 // mendLines adds the lines that are missing and changes those that differ. A line
-// that no event explains is left: what an online sale knows more is its own.
+// that no event explains is left: what an online sale knows more is its own, so that of a
+// product of which it has a row nothing is missing or other.
 func (s sale) mendLines(e Event, f Facts, c *Changes) string {
-	rows := slices.Clone(f.Bodies[s.id].Items)
+	rows, lines := slices.Clone(f.Bodies[s.id].Items), s.lines
 	if serverMade(e) && len(rows) > 0 {
-		return ""
+		lines = slices.DeleteFunc(slices.Clone(lines), func(l saleLine) bool {
+			return slices.ContainsFunc(rows, func(row Item) bool { return row.Product == l.item.Product })
+		})
+		rows = nil
 	}
 	take := func(fits func(Item) bool) (Item, bool) {
 		i := slices.IndexFunc(rows, fits)
@@ -73,7 +77,7 @@ func (s sale) mendLines(e Event, f Facts, c *Changes) string {
 		return row, true
 	}
 	var open []saleLine
-	for _, l := range s.lines { // equal ones first, so that they are not taken for others
+	for _, l := range lines { // equal ones first, so that they are not taken for others
 		if _, found := take(func(row Item) bool { return l.equals(row) }); !found {
 			open = append(open, l)
 		}

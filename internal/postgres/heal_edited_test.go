@@ -64,6 +64,29 @@ func TestAnOnlineSaleThatComesBackIsNotGivenASecondLine(t *testing.T) {
 	h.expect("1 1", `SELECT (SELECT count(*) FROM sale_items) || ' ' || (SELECT count(*) FROM inventory_movements)`)
 }
 
+// But a product that an online sale lost is brought back, at its origin and elsewhere.
+func TestALineThatAnOnlineSaleLostIsBroughtBack(t *testing.T) {
+	for name, arrives := range map[string]string{
+		"at its origin": `SELECT 1`,
+		"elsewhere": `INSERT INTO outbox_entries (event_id, event_type, store_id, target, status)
+			SELECT event_id::text, type, store_id, 'projection', 'processed' FROM events WHERE type = 'SaleCreated'`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHealing(t, healer.Options{})
+			h.log(product("flour", 0), product("rice", 0), opened(1))
+			h.heal()
+			sale := sold("one", 2, nil, flour, rice)
+			sale.device = velox.ServerDevice
+			h.log(sale)
+			h.heal()
+			h.exec(arrives)
+			h.exec(`DELETE FROM sale_items WHERE product_id = $1`, rice)
+			h.mends(1)
+			h.expect("1 1", `SELECT count(*) FILTER (WHERE product_id = $1) || ' ' || count(*) FILTER (WHERE product_id = $2) FROM sale_items`, flour, rice)
+		})
+	}
+}
+
 func recipeOf(name string, minute int, lines ...any) said {
 	return event("recipe "+name, velox.RecipeIngredientsUpdated, minute, map[string]any{"product_id": flour, "ingredients": lines})
 }
