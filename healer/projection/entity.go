@@ -62,8 +62,9 @@ func (p patch) plan(e Event, f Facts) Outcome {
 			edited = true
 		}
 	}
-	// A customer's row says when the newest of its events was made.
-	if p.entity.Table == Customers && (len(set) > 0 || !edited && slices.Contains(f.Differs[e.ID].Columns, "updated_at")) {
+	// A customer's row says when the newest of its events was made, or when it was edited.
+	earlier := !entity.Fresh && !isPlaceholder(p.entity, entity.Columns) && entity.lastProjected() == nil && whole.newest < entity.UpdatedAt
+	if p.entity.Table == Customers && !earlier && (len(set) > 0 || !edited && slices.Contains(f.Differs[e.ID].Columns, "updated_at")) {
 		set["updated_at"] = stamp(whole.newest)
 	}
 	switch {
@@ -99,9 +100,9 @@ func (p patch) create(e Event, entity *Entity) Outcome {
 // folding is what a log says of an entity.
 type folding struct {
 	won     map[string]winner
-	given   map[string][]any // all values that a column was ever given
-	newest  velox.Millis     // event
-	creator uuid.UUID        // the creation that stands
+	given   map[string][]winner // all that a column was ever given
+	newest  velox.Millis        // event
+	creator uuid.UUID           // the creation that stands
 	of      map[uuid.UUID]bool
 }
 
@@ -147,7 +148,7 @@ func foldPatches(events []Event) *folding {
 		}
 		return compareMade(a.event, b.event)
 	})
-	f := &folding{won: map[string]winner{}, given: map[string][]any{}, newest: velox.MinMillis, of: map[uuid.UUID]bool{}}
+	f := &folding{won: map[string]winner{}, given: map[string][]winner{}, newest: velox.MinMillis, of: map[uuid.UUID]bool{}}
 	for _, d := range all {
 		f.of[d.event.ID] = true
 		f.newest = max(f.newest, d.event.CreatedAt)
@@ -159,7 +160,7 @@ func foldPatches(events []Event) *folding {
 		}
 		for column, value := range d.patch.set {
 			f.won[column] = winner{value, d.event}
-			f.given[column] = append(f.given[column], value)
+			f.given[column] = append(f.given[column], f.won[column])
 		}
 	}
 	return f
@@ -173,21 +174,35 @@ func (n *Entity) stale(entity Ref, column string, won winner, whole *folding) bo
 	if n.Fresh || isPlaceholder(entity, n.Columns) {
 		return true
 	}
-	if n.by(won.by.ID) {
-		return true
+	holdsOlder := left(column, n.Columns[column]) || slices.ContainsFunc(whole.given[column], func(given winner) bool {
+		return same(given.value, n.Columns[column]) && n.over(given.by, won.by)
+	})
+	if entity.Table != Customers {
+		return n.by(won.by.ID) || holdsOlder && slices.ContainsFunc(n.History, func(e Event) bool { return n.by(e.ID) })
 	}
-	projected := false
-	for _, e := range n.History {
-		projected = projected || n.by(e.ID)
-		if entity.Table == Customers && e.CreatedAt == n.UpdatedAt { // a customer's row is of that event
-			projected = true
-			if compareMade(e, won.by) <= 0 {
-				return true
-			}
+	last := n.lastProjected()
+	if last == nil { // edited online at that time, over all that was made before
+		return won.by.CreatedAt > n.UpdatedAt || left(column, n.Columns[column])
+	}
+	return compareMade(*last, won.by) <= 0 || holdsOlder
+}
+
+// lastProjected is the event of which a customer's row has its time, the oldest of its
+// making: a projection leaves its event's time there. nil: it was edited online after.
+func (n *Entity) lastProjected() (last *Event) {
+	for i, e := range n.History {
+		if e.CreatedAt == n.UpdatedAt && (last == nil || compareMade(e, *last) < 0) {
+			last = &n.History[i]
 		}
 	}
-	return projected && (left(column, n.Columns[column]) ||
-		slices.ContainsFunc(whole.given[column], func(value any) bool { return same(value, n.Columns[column]) }))
+	return last
+}
+
+// over says whether a projection of one event can have replaced what another gave. Of a
+// price that the backend has projected it is known: it never ignores a change of one.
+func (n *Entity) over(giver, winner Event) bool {
+	at, projected := n.Written[winner.ID]
+	return winner.Type != velox.PriceChanged || !projected || n.Written[giver.ID] > at
 }
 
 // left says whether a column is as the backend leaves what it does not write: a price in

@@ -305,3 +305,51 @@ func TestAnEditOutlivesWhatIsWrittenDownOfItsEvent(t *testing.T) {
 		})
 	}
 }
+
+// A till without a line changed a customer in the morning, a person changed the row at
+// noon, and the till's change arrived after that. The backend rightly ignores it.
+func TestAnOlderOfflineChangeDoesNotOverwriteACustomerEditedSince(t *testing.T) {
+	h := newHealing(t, healer.Options{})
+	h.pushed(right, customerCreated(0))
+	h.mends(0)
+	const noon, later = "2026-11-23 12:00:00+00", "2026-11-23 16:00:00+00"
+	h.exec(`UPDATE customers SET created_at = '2026-11-23 08:00:00+00', phone = '0424', updated_at = $1`, noon)
+	late := func(name string, minute int, patch map[string]any) {
+		h.log(event(name, velox.CustomerUpdated, minute, map[string]any{"customer_id": maria, "patch": patch}))
+		h.exec(`INSERT INTO outbox_entries (event_id, event_type, store_id, target, status, processed_at) VALUES ($1, 'CustomerUpdated', $2, 'projection', 'processed', $3)`,
+			id("event "+name).String(), shop, later)
+	}
+	late("morning", 60, map[string]any{"phone": "0416", "name": "Ana"})
+	for range 2 {
+		h.reread()
+		h.mends(0)
+	}
+	const row = `SELECT concat_ws(' ', name, phone, credit_limit, updated_at) FROM customers`
+	h.expect("María 0424 99.50 "+noon, row)
+	// What the backend never writes is written nevertheless, and what is newer is.
+	h.exec(`UPDATE customers SET credit_limit = NULL`)
+	h.mends(1)
+	h.expect("María 0424 99.50 "+noon, row)
+	late("afternoon", 420, map[string]any{"name": "Eva"})
+	h.mends(1)
+	h.expect("Eva 0424 99.50 2026-11-23 15:00:00+00", row)
+}
+
+// A price that a person set back to what it was before stays, whatever else of the
+// product is projected after that.
+func TestAPriceThatWasSetBackOnlineStays(t *testing.T) {
+	h := newHealing(t, healer.Options{})
+	h.pushed(right, product("flour", 0), event("price", velox.PriceChanged, 30, map[string]any{"product_id": flour, "price_bs": "48.00", "price_usd": "1.20"}))
+	h.mends(0)
+	h.exec(`UPDATE products SET created_at = now() - interval '3 days', updated_at = now() - interval '1 day', price_bs = 40, price_usd = 1`)
+	h.exec(`UPDATE outbox_entries SET processed_at = now() - interval '2 days' - CASE event_type WHEN 'ProductCreated' THEN interval '1 day' ELSE '0' END`)
+	h.log(event("category", velox.ProductUpdated, 7000, map[string]any{"product_id": flour, "patch": map[string]any{"category": "Abarrotes"}}))
+	h.exec(`INSERT INTO outbox_entries (event_id, event_type, store_id, target, status, processed_at) VALUES ($1, 'ProductUpdated', $2, 'projection', 'processed', now())`,
+		id("event category").String(), shop)
+	h.exec(`UPDATE products SET category = 'Abarrotes', updated_at = now()`)
+	for range 2 {
+		h.reread()
+		h.mends(0)
+	}
+	h.expect("40.00 1.00 Abarrotes", `SELECT concat_ws(' ', price_bs, price_usd, category) FROM products`)
+}
