@@ -62,7 +62,7 @@ func (k stockCommand) Run(d *deps) error {
 	stock := postgres.NewHealing(s.db)
 	result := stockList{Store: store, DryRun: k.DryRun}
 	err = s.locked(d.ctx, store, "stock", func(ctx context.Context, grant lock.Grant) error {
-		return k.work(ctx, stock, grant, &result)
+		return k.work(ctx, stock, grant, s.config.Heal.Grace, &result)
 	})
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func (k stockCommand) Run(d *deps) error {
 	return err
 }
 
-func (k stockCommand) work(ctx context.Context, stock *postgres.Healing, grant lock.Grant, result *stockList) (err error) {
+func (k stockCommand) work(ctx context.Context, stock *postgres.Healing, grant lock.Grant, grace time.Duration, result *stockList) (err error) {
 	if k.Rebuild {
 		if err := stock.RebuildStock(ctx, grant.Store); err != nil {
 			return err
@@ -91,7 +91,7 @@ func (k stockCommand) work(ctx context.Context, stock *postgres.Healing, grant l
 		if result.By, err = whoDecides(k.By); err != nil {
 			return err
 		}
-		if result.Repaired, err = stock.RepairStock(ctx, grant, result.By, k.Why); err != nil {
+		if result.Repaired, err = stock.RepairStock(ctx, grant, grace, result.By, k.Why); err != nil {
 			return err
 		}
 		if err := stock.DrainStock(ctx, grant); err != nil {
@@ -145,6 +145,8 @@ func printStock(out io.Writer, r stockList) error {
 	}
 	fmt.Fprintf(out, "store %s: %d keys found; of those shown, %d diverge and %d are oversold\n", r.Store, r.Total, diverged, oversold)
 	switch {
+	case diverged > 0 && r.By != "":
+		fmt.Fprintln(out, "  what still diverges changed meanwhile, or the POS backend is in the middle of it: look again in a minute")
 	case diverged > 0 && r.DryRun:
 		fmt.Fprintf(out, "  `reconciled stock --repair --why TEXT` sets what diverges\n")
 	case diverged > 0:

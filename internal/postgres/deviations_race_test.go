@@ -42,7 +42,7 @@ func TestI4APollerAtWorkOnTheSameEventsDoublesNothing(t *testing.T) {
 			if err := stock.DrainStock(t.Context(), f.grant); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := stock.RepairStock(t.Context(), f.grant, "ana", "raced"); err != nil {
+			if _, err := stock.RepairStock(t.Context(), f.grant, time.Minute, "ana", "raced"); err != nil {
 				t.Fatal(err)
 			}
 			// Of a payload that overwrote another, the movement has the time of whichever

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -262,6 +263,25 @@ func TestD06SalesCountedTwiceInTheCacheAreFoundAndSetRight(t *testing.T) {
 	h.mends(0)
 }
 
+// The backend writes a receipt's movement and its total in transactions of their own
+// (D32). A repair between the two would have the receipt counted twice.
+func TestD32ARepairLeavesAloneWhatTheBackendIsInTheMiddleOf(t *testing.T) {
+	h := newHealing(t, healer.Options{})
+	ten := received("ten", 1, flour, 10)
+	h.pushed(right, product("flour", 0), ten)
+	h.exec(`UPDATE warehouse_stock SET stock = 0`)
+	h.exec(`UPDATE outbox_entries SET status = 'pending', processed_at = NULL WHERE event_id = $1`, ten.event.String())
+	h.storeroom().want("flour Principal 10/0 diverged")
+	if done, err := h.storeroom().stock.RepairStock(h.ctx, h.grant, time.Minute, "ana", "counted"); err != nil || len(done) != 0 {
+		t.Errorf("repaired %v, %v", done, err)
+	}
+	h.expect("0.000 0", `SELECT stock || ' ' || (SELECT count(*) FROM reconciled.audit) FROM warehouse_stock`)
+	// Nobody is at work on what is a minute old.
+	h.exec(`UPDATE outbox_entries SET created_at = now() - interval '2 minutes'`)
+	h.repairs(1)
+	h.expect("10.000", `SELECT stock FROM warehouse_stock`)
+}
+
 func TestD07FirstReceiptGetsItsRowOfStock(t *testing.T) {
 	h := newHealing(t, healer.Options{})
 	h.pushed(wrong(fleet.StockMisbooked), product("flour", 0), product("rice", 0), received("ten", 1, flour, 10))
@@ -279,7 +299,7 @@ func TestD07FirstReceiptGetsItsRowOfStock(t *testing.T) {
 func (h *healing) repairs(keys int) {
 	h.Helper()
 	r := h.storeroom()
-	done, err := r.stock.RepairStock(h.ctx, h.grant, "ana", "counted twice")
+	done, err := r.stock.RepairStock(h.ctx, h.grant, time.Minute, "ana", "counted twice")
 	if err != nil || len(done) != keys {
 		h.Errorf("repaired %v, %v", done, err)
 	}

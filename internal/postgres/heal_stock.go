@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -83,7 +84,7 @@ func (a *application) setStock(ctx context.Context) error {
 	if _, err := a.tx.Exec(ctx, set, pgx.QueryExecModeCacheDescribe, a.grant.Store, rows, fallback); err != nil {
 		return fmt.Errorf("set stock: %w", err)
 	}
-	return a.stockInHand(ctx, products)
+	return stockInHand(ctx, a.tx, a.grant.Store, products, a.outbox, a.grace)
 }
 
 // stockInHand fails with healer.ErrBusy while the backend is half-way through a stock
@@ -91,10 +92,11 @@ func (a *application) setStock(ctx context.Context) error {
 // their own (D32), and would add to a total that has the movement in it already. It is
 // asked after the total was set, so that it sees every movement that was counted. A quota
 // changes the total first, and leaves nothing to see before. What is older than the grace
-// died half-way, or nobody is at work.
-func (a *application) stockInHand(ctx context.Context, products []uuid.UUID) error {
+// died half-way, or nobody is at work. Entries that are held by this transaction are not
+// the backend's.
+func stockInHand(ctx context.Context, tx pgx.Tx, store velox.StoreID, products, held []uuid.UUID, grace time.Duration) error {
 	var busy bool
-	err := a.tx.QueryRow(ctx, `SELECT EXISTS (
+	err := tx.QueryRow(ctx, `SELECT EXISTS (
 		SELECT FROM public.outbox_entries o JOIN public.events e ON e.event_id = reconciled.try_uuid(o.event_id)
 		LEFT JOIN reconciled.said s ON s.event_id = e.event_id
 		WHERE o.store_id = $1 AND o.target = 'projection' AND o.status = 'pending' AND o.created_at > now() - $4::interval
@@ -102,7 +104,7 @@ func (a *application) stockInHand(ctx context.Context, products []uuid.UUID) err
 			WHEN o.event_type IN ('StockReceived', 'StockAdjusted', 'StockDeltaApplied') THEN EXISTS (SELECT FROM public.inventory_movements m
 				WHERE m.id = reconciled.try_uuid(`+saidInSQL+` ->> 'movement_id') AND m.product_id = ANY($2))
 			WHEN o.event_type IN ('StockQuotaGranted', 'StockQuotaReclaimed') THEN reconciled.try_uuid(`+saidInSQL+` ->> 'product_id') = ANY($2)
-			END)`, a.grant.Store, products, a.outbox, a.grace).Scan(&busy)
+			END)`, store, products, held, grace).Scan(&busy)
 	if err != nil {
 		return fmt.Errorf("look for stock events under way: %w", err)
 	}

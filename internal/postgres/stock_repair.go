@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/veloxpos/reconciled/healer"
 	"github.com/veloxpos/reconciled/internal/velox"
 	"github.com/veloxpos/reconciled/lock"
 )
@@ -26,8 +28,9 @@ type StockRepair struct {
 // RepairStock sets the cache of every key that had diverged at the last drain, with an
 // audit row for each that it changes. It makes no movement: stock that was oversold
 // stays so until it is counted and adjusted. Each key has a transaction of its own: a
-// sale locks its rows in an order of its own, and must not deadlock with a repair.
-func (h *Healing) RepairStock(ctx context.Context, grant lock.Grant, by, why string) ([]StockRepair, error) {
+// sale locks its rows in an order of its own, and must not deadlock with a repair. Left
+// alone is what the backend is in the middle of changing, see stockInHand.
+func (h *Healing) RepairStock(ctx context.Context, grant lock.Grant, grace time.Duration, by, why string) ([]StockRepair, error) {
 	diverged, err := h.diverged(ctx, grant.Store)
 	if err != nil {
 		return nil, err
@@ -39,6 +42,9 @@ func (h *Healing) RepairStock(ctx context.Context, grant lock.Grant, by, why str
 			if changed, err = key.setCache(ctx, tx, grant.Store); err != nil || !changed {
 				return err
 			}
+			if err := stockInHand(ctx, tx, grant.Store, []uuid.UUID{key.Product}, nil, grace); err != nil {
+				return err
+			}
 			_, err = tx.Exec(ctx, `INSERT INTO reconciled.audit (actor, action, store_id, target, outcome, detail)
 				VALUES ($1, 'stock repair', $2, 'warehouse_stock', 'set', $3::jsonb || jsonb_build_object('why', $4::text, 'run', $5::uuid))`,
 				by, grant.Store, key, why, grant.Run)
@@ -47,6 +53,9 @@ func (h *Healing) RepairStock(ctx context.Context, grant lock.Grant, by, why str
 			}
 			return nil
 		})
+		if errors.Is(err, healer.ErrBusy) {
+			continue
+		}
 		if err != nil {
 			return repaired, fmt.Errorf("repair stock of product %s: %w", key.Product, err)
 		}

@@ -419,7 +419,7 @@ func TestASaleThatRollsBackMovesNothing(t *testing.T) {
 
 func (r storeroom) repair() []postgres.StockRepair {
 	r.Helper()
-	done, err := r.stock.RepairStock(r.Context(), r.grant, "ana", "counted")
+	done, err := r.stock.RepairStock(r.Context(), r.grant, time.Minute, "ana", "counted")
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -519,7 +519,7 @@ func TestARepairUnderAnOldGrantSetsNothing(t *testing.T) {
 	r.drain()
 	execSuper(t, r.site, `UPDATE reconciled.lease SET expires_at = now() - interval '1 minute'`)
 	r.site.Grant(t, shop)
-	if _, err := r.stock.RepairStock(t.Context(), r.grant, "ana", "x"); !errors.Is(err, lock.ErrFenced) {
+	if _, err := r.stock.RepairStock(t.Context(), r.grant, time.Minute, "ana", "x"); !errors.Is(err, lock.ErrFenced) {
 		t.Errorf("%v, want ErrFenced", err)
 	}
 	if n := number(t, r.site, `SELECT count(*) FROM warehouse_stock`); n != 0 {
