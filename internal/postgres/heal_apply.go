@@ -129,22 +129,8 @@ func (a *application) lockAnchors(ctx context.Context) error {
 		return nil
 	}
 	for _, table := range slices.Sorted(maps.Keys(anchors)) {
-		rows, err := a.tx.Query(ctx, `SELECT t.id, to_jsonb(t) FROM public.`+string(table)+` t
-			WHERE t.store_id = $1 AND t.id = ANY($2) ORDER BY t.id FOR NO KEY UPDATE`, a.grant.Store, anchors[table])
-		if err != nil {
-			return fmt.Errorf("lock %s: %w", table, err)
-		}
-		var (
-			id   uuid.UUID
-			text []byte
-		)
-		_, err = pgx.ForEachRow(rows, []any{&id, &text}, func() error {
-			row := map[string]json.RawMessage{}
-			a.before[id] = row
-			return json.Unmarshal(text, &row)
-		})
-		if err != nil {
-			return fmt.Errorf("lock %s: %w", table, err)
+		if err := a.lockRows(ctx, table, anchors[table]); err != nil {
+			return err
 		}
 	}
 	facts, err := readFacts(ctx, a.tx, a.grant.Store, asks, true)
@@ -164,6 +150,32 @@ func (a *application) lockAnchors(ctx context.Context) error {
 		default:
 			heal.Changes = out.Changes
 		}
+	}
+	return nil
+}
+
+// lockRows locks rows of the store that are to be changed, and remembers what they were.
+func (a *application) lockRows(ctx context.Context, table projection.Table, ids []uuid.UUID) error {
+	ours := `t.store_id = $1`
+	if table == projection.Items {
+		ours = `EXISTS (SELECT FROM public.sales s WHERE s.id = t.sale_id AND s.store_id = $1)`
+	}
+	rows, err := a.tx.Query(ctx, `SELECT t.id, to_jsonb(t) FROM public.`+string(table)+` t
+		WHERE t.id = ANY($2) AND `+ours+` ORDER BY t.id FOR NO KEY UPDATE`, a.grant.Store, ids)
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", table, err)
+	}
+	var (
+		id   uuid.UUID
+		text []byte
+	)
+	_, err = pgx.ForEachRow(rows, []any{&id, &text}, func() error {
+		row := map[string]json.RawMessage{}
+		a.before[id] = row
+		return json.Unmarshal(text, &row)
+	})
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", table, err)
 	}
 	return nil
 }
@@ -276,15 +288,18 @@ var depending = []struct {
 
 // changeDependents changes rows of an event beside its own.
 func (a *application) changeDependents(ctx context.Context) error {
-	updates := map[projection.Table][]map[string]any{}
+	updates, ids := map[projection.Table][]map[string]any{}, map[projection.Table][]uuid.UUID{}
 	for _, heal := range a.going {
 		for _, u := range heal.Changes.Also {
 			values := maps.Clone(u.Set)
 			values["id"] = u.ID
-			updates[u.Table] = append(updates[u.Table], values)
+			updates[u.Table], ids[u.Table] = append(updates[u.Table], values), append(ids[u.Table], u.ID)
 		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(updates)) {
+		if err := a.lockRows(ctx, table, ids[table]); err != nil {
+			return err
+		}
 		if err := a.update(ctx, table, updates[table]); err != nil {
 			return err
 		}

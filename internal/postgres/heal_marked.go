@@ -62,11 +62,7 @@ func (a *application) told(heal *healer.Heal) (before, after map[string]any) {
 	c := heal.Changes
 	before, after = map[string]any{}, map[string]any{"projection_status": "processed", "claim": c.Claims().String()}
 	if c.Update != nil && len(c.Update.Set) > 0 {
-		was := map[string]json.RawMessage{}
-		for column := range c.Update.Set {
-			was[column] = a.before[c.Update.ID][column]
-		}
-		before["row"], after["row"] = was, c.Update.Set
+		before["row"], after["row"] = a.was(*c.Update), c.Update.Set
 	}
 	rows := map[projection.Table]int{}
 	for _, row := range c.Dependents {
@@ -76,14 +72,32 @@ func (a *application) told(heal *healer.Heal) (before, after map[string]any) {
 		after["rows"] = rows
 	}
 	if len(c.Also) > 0 {
-		changed := map[string]any{}
+		was, changed := map[string]any{}, map[string]any{}
 		for _, u := range c.Also {
-			changed[projection.Ref{Table: u.Table, ID: u.ID}.String()] = u.Set
+			ref := projection.Ref{Table: u.Table, ID: u.ID}.String()
+			was[ref], changed[ref] = a.was(u), u.Set
 		}
-		after["changed"] = changed
+		before["changed"], after["changed"] = was, changed
+	}
+	if len(c.Escrow) > 0 {
+		was, shares := map[string]string{}, map[string]string{}
+		for _, g := range c.Escrow {
+			ref := projection.Ref{Table: projection.Quotas, ID: g.Row}.String()
+			was[ref], shares[ref] = g.Was, g.Qty
+		}
+		before["shares"], after["shares"] = was, shares
 	}
 	if len(c.Exceptions) > 0 {
 		after["outstanding"] = c.Exceptions
 	}
 	return before, after
+}
+
+// was is what the columns held that an update sets.
+func (a *application) was(u projection.Update) map[string]json.RawMessage {
+	was := make(map[string]json.RawMessage, len(u.Set))
+	for column := range u.Set {
+		was[column] = a.before[u.ID][column]
+	}
+	return was
 }

@@ -524,3 +524,20 @@ func TestASlotThatChangedWhileItWasReadStaysOnTheWorklist(t *testing.T) {
 		t.Errorf("due %v, %v", slots, err)
 	}
 }
+
+// What a heal writes over is in the heal log, whichever row it was in.
+func TestTheHealLogHasWhatWasThereBefore(t *testing.T) {
+	h := newHealing(t, healer.Options{})
+	h.log(product("flour", 0), received("all", 0, flour, 100), opened(1), sold("one", 2, onCredit(maria), flour), customerCreated(0), granted("ten", 3, 10, nil))
+	h.heal()
+	h.exec(`UPDATE sale_items SET qty = 9`)
+	h.exec(`UPDATE debts SET amount_usd = 0.01`)
+	h.exec(`UPDATE stock_escrow SET qty_granted = 3`)
+	h.reread()
+	h.heal()
+	h.expect("9.000 -> 2.000, 0.01 -> 2.00", `SELECT string_agg(b.value ->> c.key || ' -> ' || (a.value ->> c.key), ', ' ORDER BY b.key LIKE 'debts%')
+		FROM reconciled.heal_log l, jsonb_each(l.before -> 'changed') b, jsonb_each(l.after -> 'changed') a, (VALUES ('qty'), ('amount_usd')) AS c (key)
+		WHERE a.key = b.key AND b.value ? c.key`)
+	h.expect("3 -> 10", `SELECT trim_scale(b.value::numeric) || ' -> ' || trim_scale(a.value::numeric) FROM reconciled.heal_log l, jsonb_each_text(l.before -> 'shares') b,
+		jsonb_each_text(l.after -> 'shares') a WHERE a.key = b.key AND b.value <> ''`)
+}
