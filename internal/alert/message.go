@@ -63,12 +63,13 @@ func Render(n Notice, langs ...Lang) Message {
 	}
 }
 
-// Standing is the message of all that a store's receivers should know to stand now,
-// for one that forgets what it is not told again. ok is false when there is nothing.
+// Standing is the message of all that a store's receivers were told and that is not
+// over, for one that forgets what it is not told again and takes it for over then. So
+// it holds what is kept quiet by now, too. ok is false when there is nothing.
 func Standing(now time.Time, alerts []Alert) (message Message, ok bool) {
 	var items []Item
 	for _, a := range alerts {
-		if a.Told.Standing && a.InhibitedBy == "" {
+		if a.Told.Standing {
 			items = append(items, itemOf(Notice{News: Still, At: now, Alert: a}))
 		}
 	}
