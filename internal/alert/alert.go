@@ -118,7 +118,7 @@ type Told struct {
 	Value    int64     `json:"value"`            // the greatest they heard of
 	Rung     int       `json:"rung"`             // up to which rung of the ladder they are
 	RungAt   time.Time `json:"rungAt"`           // since when that rung knows
-	Causes   []Code    `json:"causes,omitempty"` // that the last message named
+	Causes   []Code    `json:"causes,omitempty"` // that its messages named
 }
 
 // Stands: it fired, and is not over.

@@ -10,8 +10,8 @@ var catalogue = map[Code]Kind{
 	FederationCritical: {
 		Severity: Critical,
 		Pending:  5 * time.Minute, // as long as the healer has for a gap: most of what makes a store critical heals
-		Away:     5 * time.Minute,
-		Title:    Text{"la tienda está en estado crítico", "the store is in a critical state"},
+		Away:     5 * time.Minute, Growth: Sums,
+		Title: Text{"la tienda está en estado crítico", "the store is in a critical state"},
 		Meaning: Text{
 			"Varias métricas están fuera de rango, o una lo está gravemente. Las causas están abajo, y no se avisa de cada una aparte.",
 			"Several metrics are out of range, or one is by far. The causes are below, and are not told one by one.",

@@ -103,6 +103,9 @@ const (
 	Doubles
 	// Each: every further one counts.
 	Each
+	// Sums: it sums up causes. Most are alerts that are told by themselves when they come
+	// up later; one that is none, and lasts, is news.
+	Sums
 )
 
 // KindOf looks a code up; the zero Kind where it is not known.

@@ -35,9 +35,10 @@ func Step(now time.Time, alerts []Alert, look Look, lastRung int) (changed []Ale
 	slices.SortStableFunc(alerts, func(a, b Alert) int { return loudness(b.Code) - loudness(a.Code) })
 	for i := range alerts {
 		a := &alerts[i]
-		a.inhibit(now, silencer(a, alerts, look.Measured))
+		a.inhibit(now, silencer(now, a, alerts, look.Measured))
 		if news, ok := a.news(now, lastRung); ok {
 			a.tell(now, news, lastRung)
+			a.sumUp(alerts)
 			tell = append(tell, Notice{News: news, At: now, Rung: a.Told.Rung, Alert: *a})
 		}
 	}

@@ -57,8 +57,9 @@ func loudness(code Code) int {
 //   - DATABASE_DOWN everything that cannot be measured meanwhile,
 //   - FEDERATION_OFFLINE the exchange with central being late,
 //   - FEDERATION_CRITICAL those of its causes that were there when it was told: people
-//     have read of them. A cause that comes up later is told by itself.
-func silencer(a *Alert, alerts []Alert, measured []Code) Code {
+//     have read of them. A cause that comes up later, or grows beyond what they have
+//     read, is told by itself.
+func silencer(now time.Time, a *Alert, alerts []Alert, measured []Code) Code {
 	if a.State == Resolved || a.State == Forgotten || a.kind().AtOnce {
 		return ""
 	}
@@ -70,11 +71,27 @@ func silencer(a *Alert, alerts []Alert, measured []Code) Code {
 		switch {
 		case by.Code == DatabaseDown && !slices.Contains(measured, a.Code),
 			by.Code == FederationOffline && a.Code == ScheduleLate && a.Key == KeyReconcile,
-			slices.Contains(by.Told.Causes, a.Code) && !a.Since.After(by.Told.At):
+			by.toldOf(a) && !a.grew(now):
 			return by.Code
 		}
 	}
 	return ""
+}
+
+// toldOf says whether what was told last of another alert was told by a message of this
+// one, which sums up.
+func (a *Alert) toldOf(other *Alert) bool {
+	return slices.Contains(a.Told.Causes, other.Code) && !other.Since.After(a.Told.At) && !other.Told.At.After(a.Told.At)
+}
+
+// sumUp writes down that people know how much there is of an alert's causes, since they
+// have just read of it. Of what is told at once they know what was told by itself.
+func (a *Alert) sumUp(alerts []Alert) {
+	for i := range alerts {
+		if cause := &alerts[i]; a.Told.Standing && a.toldOf(cause) && !cause.kind().AtOnce {
+			cause.Told.Value = max(cause.Told.Value, cause.Value)
+		}
+	}
 }
 
 // inhibit keeps an alert quiet, or lets it speak again: not at once, since what
@@ -101,7 +118,7 @@ func (a *Alert) news(now time.Time, lastRung int) (News, bool) {
 		return Fired, true
 	case !a.Told.Standing:
 		return Back, true
-	case a.grew():
+	case a.grew(now):
 		return Grew, true
 	case a.State == Firing && a.Told.Rung < lastRung && now.Sub(later(a.Told.RungAt, a.Anew)) >= EscalateAfter:
 		return Escalated, true
@@ -111,14 +128,27 @@ func (a *Alert) news(now time.Time, lastRung int) (News, bool) {
 	return "", false
 }
 
-func (a *Alert) grew() bool {
+func (a *Alert) grew(now time.Time) bool {
 	switch a.kind().Growth {
 	case Doubles:
 		return a.Value >= max(2*a.Told.Value, 1)
 	case Each:
 		return a.Value > a.Told.Value
+	case Sums:
+		for cause, since := range a.Causes {
+			if onlySummed(cause) && !slices.Contains(a.Told.Causes, cause) && now.Sub(since) >= a.kind().Pending {
+				return true
+			}
+		}
 	}
 	return false
+}
+
+// onlySummed says whether a cause is no alert of its own: people hear of it by what sums
+// it up alone.
+func onlySummed(cause Code) bool {
+	_, itself := catalogue[cause]
+	return !itself
 }
 
 // tell writes down what people know from now on. Growth takes an acknowledgement
@@ -126,7 +156,7 @@ func (a *Alert) grew() bool {
 func (a *Alert) tell(now time.Time, news News, lastRung int) {
 	told := Told{
 		Standing: news != Over, At: now, Value: max(a.Told.Value, a.Value), Rung: a.Told.Rung, RungAt: a.Told.RungAt,
-		Causes: slices.Sorted(maps.Keys(a.Causes)),
+		Causes: a.named(),
 	}
 	switch news {
 	case Fired, Back:
@@ -140,6 +170,19 @@ func (a *Alert) tell(now time.Time, news News, lastRung int) {
 		told.Rung, told.RungAt = a.Told.Rung+1, now
 	}
 	a.Told = told
+}
+
+// named are the causes that people have read of: those there are now, and of earlier ones
+// those that nothing else tells of, which would be news each time that they come back.
+func (a *Alert) named() []Code {
+	named := slices.Collect(maps.Keys(a.Causes))
+	for _, cause := range a.Told.Causes {
+		if _, there := a.Causes[cause]; !there && onlySummed(cause) {
+			named = append(named, cause)
+		}
+	}
+	slices.Sort(named)
+	return named
 }
 
 // ErrNotFiring: only an alert that is firing can be acknowledged.

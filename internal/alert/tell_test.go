@@ -143,6 +143,77 @@ func TestACauseThatTheMessageDidNotNameIsToldByItself(t *testing.T) {
 	expect(t, "and again, of which nobody has read", w.look(gaps(12), both, of(EventTampered)), "fired EVENT_TAMPERED")
 }
 
+func TestACauseThatGrowsBeyondWhatWasReadOfItIsToldByItself(t *testing.T) {
+	altered := func(n int64) Finding { return Finding{Code: EventTampered, Value: n, Total: n} }
+	critical := Finding{Code: FederationCritical, Value: 1, Causes: []Code{EventTampered}}
+	w := newWatch(t)
+	w.during(10*minute, altered(1), critical)
+	w.acknowledge(EventTampered)
+	w.acknowledge(FederationCritical)
+	expect(t, "as it was", w.during(time.Hour, altered(1), critical))
+	expect(t, "ten thousand", w.look(altered(10_000), critical), "grew EVENT_TAMPERED")
+	expect(t, "nobody answers of those", w.during(time.Hour, altered(10_000), critical), "escalated EVENT_TAMPERED")
+
+	critical.Causes = []Code{ProjectionGapDetected}
+	w = newWatch(t)
+	w.during(10*minute, gaps(12), critical) // told of the store alone
+	expect(t, "more, and not twice as many", w.during(10*minute, gaps(23), critical))
+	expect(t, "twice as many for a moment", append(w.during(4*minute, gaps(24), critical), w.during(10*minute, gaps(12), critical)...))
+	expect(t, "twice as many", w.during(6*minute, gaps(24), critical), "fired PROJECTION_GAP_DETECTED")
+	expect(t, "not twice as many again", w.during(10*minute, gaps(47), critical))
+	expect(t, "and twice as many again", w.look(gaps(48), critical), "grew PROJECTION_GAP_DETECTED")
+}
+
+func TestWhatEveryMessageOfACriticalStoreSaidOfItsCausesIsKnown(t *testing.T) {
+	w := newWatch(t)
+	w.lastRung = 0
+	critical := Finding{Code: FederationCritical, Value: 1, Causes: []Code{ProjectionGapDetected}}
+	w.during(10*minute, gaps(12), critical)
+	expect(t, "a day later, and some more", w.during(24*time.Hour, gaps(20), critical), "reminder FEDERATION_CRITICAL")
+	expect(t, "not twice what was read then", w.during(10*minute, gaps(39), critical))
+	expect(t, "twice", w.during(6*minute, gaps(40), critical), "fired PROJECTION_GAP_DETECTED")
+	expect(t, "a day later", w.during(24*time.Hour, gaps(40), critical), "reminder FEDERATION_CRITICAL")
+
+	w = newWatch(t)
+	both := Finding{Code: FederationCritical, Value: 2, Causes: []Code{FiscalDuplicate}}
+	w.during(5*minute, duplicate("A/1", "s1", "s2"), both)
+	expect(t, "of a third sale nobody has read", w.look(duplicate("A/1", "s1", "s2", "s3"), both), "fired FEDERATION_CRITICAL", "grew FISCAL_DUPLICATE")
+}
+
+func TestACauseWhoseEndWasToldIsToldWhenItIsBack(t *testing.T) {
+	critical := Finding{Code: FederationCritical, Value: 2, Causes: []Code{EventTampered, ProjectionGapDetected}}
+	w := newWatch(t)
+	w.during(10*minute, gaps(12), of(EventTampered), critical)
+	expect(t, "over", w.look(gaps(12), critical), "resolved EVENT_TAMPERED")
+	expect(t, "and back", w.look(gaps(12), of(EventTampered), critical), "back EVENT_TAMPERED")
+}
+
+// What is slow at central, for one, is told by no alert but that the store is critical.
+func TestACriticalStoreWithACauseThatNothingElseTellsOfIsNews(t *testing.T) {
+	with := func(causes ...Code) Finding {
+		causes = append(causes, ProjectionGapDetected)
+		return Finding{Code: FederationCritical, Value: int64(len(causes)), Causes: causes}
+	}
+	w := newWatch(t)
+	w.during(6*minute, gaps(12), with())
+	w.acknowledge(FederationCritical)
+	expect(t, "one that is an alert of its own", w.during(9*minute, gaps(12), with(OutboxDead)))
+	for range 20 {
+		expect(t, "slow for a moment", append(w.during(4*minute, gaps(12), with("REMOTE_SLOW")), w.look(gaps(12), with())...))
+	}
+	expect(t, "slow", w.during(6*minute, gaps(12), with("REMOTE_SLOW")), "grew FEDERATION_CRITICAL")
+	if a := w.the(FederationCritical); a.State != Firing {
+		t.Errorf("%s: the answer was given for less", a.State)
+	}
+	w.lastRung = 0
+	said := len(w.told)
+	for range 40 {
+		w.during(6*minute, gaps(12), with("CONFLICT_RATE"))
+		w.during(6*minute, gaps(12), with("REMOTE_SLOW"))
+	}
+	expect(t, "a second one, and what comes and goes", w.told[said:], "grew FEDERATION_CRITICAL")
+}
+
 func TestTroublesThatFollowEachOtherAreNotACriticalStore(t *testing.T) {
 	w := newWatch(t)
 	for range 30 {
