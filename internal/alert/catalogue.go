@@ -158,7 +158,6 @@ var catalogue = map[Code]Kind{
 			"Nada: los rangos los reparte el POS y aquí solo se leen.",
 			"Nothing: ranges are the POS's to give, and are only read here.",
 		},
-		Unit:    Text{"rangos", "ranges"},
 		command: "reconciled fiscal ranges --store {store}", Section: "4",
 	},
 	FiscalRangeRegression: {
@@ -172,7 +171,6 @@ var catalogue = map[Code]Kind{
 			"Nada: un número fiscal nunca se crea ni se cambia automáticamente.",
 			"Nothing: a fiscal number is never made or changed automatically.",
 		},
-		Unit:    Text{"números", "numbers"},
 		command: "reconciled fiscal ranges --store {store}", Section: "4",
 	},
 	LockBackendDegraded: {

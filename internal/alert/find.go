@@ -12,7 +12,7 @@ import (
 // Find reads what a health report holds.
 func Find(r health.Report) Look {
 	look := Look{Store: r.StoreID}
-	look.Add(DatabaseDown) // which has just been measured
+	look.Add(DatabaseDown)                                                          // which has just been measured
 	look.Add(FederationCritical, critical(r)...)
 	look.Add(FederationOffline, offline(r)...)
 	look.Add(EventTampered, altered(r)...)
@@ -26,7 +26,9 @@ func Find(r health.Report) Look {
 		look.Add(ProjectionGapDetected, unhealed(r)...)
 		look.Add(ScheduleLate, late(r)...)
 	}
-	look.addEach(FiscalDuplicate, r, "fiscal_duplicate", r.Metrics.FiscalDuplicateCount)
+	look.addEach(FiscalDuplicate, r, "fiscal_duplicate", r.Metrics.FiscalDuplicateCount, claimed)
+	look.addEach(FiscalRangeOverlap, r, "fiscal_overlap", r.Metrics.FiscalRangeOverlapCount, alone)
+	look.addEach(FiscalRangeRegression, r, "fiscal_regression", r.Metrics.FiscalRegressionCount, alone)
 	return look
 }
 
@@ -38,8 +40,6 @@ var counts = []struct {
 }{
 	{OversellingDetected, "NEGATIVE_STOCK", "negative_stock"},
 	{OutboxDead, "OUTBOX_DEAD", "outbox_dead"},
-	{FiscalRangeOverlap, "FISCAL_RANGE_OVERLAP", "fiscal_overlap"},
-	{FiscalRangeRegression, "FISCAL_RANGE_REGRESSION", "fiscal_regression"},
 	{EventConflict, "EVENT_CONFLICT", "conflict"},
 	{LockBackendDegraded, "LOCK_BACKEND_DEGRADED", ""},
 	{ClockSkew, "CLOCK_SKEW", ""},
@@ -167,17 +167,11 @@ func late(r health.Report) []Finding {
 // addEach makes each of what a report names a finding of its own, so that a second one
 // is told like the first. A report names 20 of them. The others are one finding
 // together, and none that is not named is known to be gone.
-func (l *Look) addEach(code Code, r health.Report, kind string, total int64) {
+func (l *Look) addEach(code Code, r health.Report, kind string, total int64, finding func(health.Affected) Finding) {
 	each := named(r, kind)
 	for _, a := range each {
-		f := Finding{Code: code, Key: a.ID, Affected: []health.Affected{a}, Value: 1, Total: 1}
-		if _, sales, listed := strings.Cut(a.Text, "sales "); listed {
-			f.Affected = nil
-			for _, id := range strings.Fields(sales) {
-				f.Affected = append(f.Affected, health.Affected{Kind: "sale", ID: strings.Trim(id, ",;")})
-			}
-			f.Value, f.Threshold, f.Total = int64(len(f.Affected)), 1, int64(len(f.Affected))
-		}
+		f := finding(a)
+		f.Code, f.Key = code, a.ID
 		l.Findings = append(l.Findings, f)
 	}
 	unnamed := total - int64(len(each))
@@ -187,8 +181,27 @@ func (l *Look) addEach(code Code, r health.Report, kind string, total int64) {
 	}
 	l.Findings = append(l.Findings, Finding{
 		Code: code, Value: unnamed, Total: unnamed,
-		Affected: []health.Affected{{Kind: kind, Text: fmt.Sprintf("%d números más / %[1]d more numbers", unnamed)}},
+		Affected: []health.Affected{{Kind: kind, Text: fmt.Sprintf("%d más / %[1]d more", unnamed)}},
 	})
+}
+
+// alone is the finding of one thing.
+func alone(a health.Affected) Finding {
+	return Finding{Affected: []health.Affected{a}, Value: 1, Total: 1}
+}
+
+// claimed is the finding of a fiscal number: the sales that have it.
+func claimed(number health.Affected) Finding {
+	_, list, listed := strings.Cut(number.Text, "sales ")
+	if !listed {
+		return alone(number)
+	}
+	var sales []health.Affected
+	for _, id := range strings.Fields(list) {
+		sales = append(sales, health.Affected{Kind: "sale", ID: strings.Trim(id, ",;")})
+	}
+	n := int64(len(sales))
+	return Finding{Affected: sales, Value: n, Threshold: 1, Total: n}
 }
 
 // CodeOf is the alert under which people are told of a report's reason; "" where it has
@@ -202,7 +215,7 @@ func CodeOf(reason string) Code {
 	switch reason {
 	case gapReason:
 		return ProjectionGapDetected
-	case "FISCAL_DUPLICATE", "EVENT_TAMPERED", "SCHEDULE_LATE", "LOST_UPDATE":
+	case "FISCAL_DUPLICATE", "FISCAL_RANGE_OVERLAP", "FISCAL_RANGE_REGRESSION", "EVENT_TAMPERED", "SCHEDULE_LATE", "LOST_UPDATE":
 		return Code(reason)
 	case "EVENT_DELETED":
 		return EventTampered

@@ -70,6 +70,36 @@ func TestAReportIsReadIntoFindings(t *testing.T) {
 				},
 			},
 		},
+		"fiscal ranges that overlap or went back are one alert each, in their own words": {
+			func(s *health.Snapshot) {
+				s.More.FiscalRangeOverlapCount, s.More.FiscalRegressionCount = 2, 1
+				s.Details = []health.Affected{
+					detail("fiscal_overlap", "A/1-9/presales 1/c2", "numbers 1 to 9 are in 1-9 of device presales 1 and in 1-9 of device c2"),
+					detail("fiscal_overlap", "A/1-9/presales 1/c3", "again"), detail("fiscal_regression", "A/c1/1", "used up to 3, but 5 was seen"),
+				}
+			},
+			[]Finding{
+				{
+					Code: FederationCritical, Value: 2, Total: 2, Causes: []Code{FiscalRangeRegression, FiscalRangeOverlap},
+					Affected: []health.Affected{
+						detail("cause", "FISCAL_RANGE_REGRESSION", "1 rangos fiscales volverían a entregar números ya usados: no venda con esas cajas (reconciled fiscal ranges) / 1 fiscal ranges would give out numbers again that are used: do not sell on those tills (reconciled fiscal ranges)"),
+						detail("cause", "FISCAL_RANGE_OVERLAP", "2 pares de rangos fiscales activos de cajas distintas se solapan (reconciled fiscal ranges) / 2 pairs of active fiscal ranges of different tills overlap (reconciled fiscal ranges)"),
+					},
+				},
+				{
+					Code: FiscalRangeOverlap, Key: "A/1-9/presales 1/c2", Value: 1, Total: 1,
+					Affected: []health.Affected{detail("fiscal_overlap", "A/1-9/presales 1/c2", "numbers 1 to 9 are in 1-9 of device presales 1 and in 1-9 of device c2")},
+				},
+				{
+					Code: FiscalRangeOverlap, Key: "A/1-9/presales 1/c3", Value: 1, Total: 1,
+					Affected: []health.Affected{detail("fiscal_overlap", "A/1-9/presales 1/c3", "again")},
+				},
+				{
+					Code: FiscalRangeRegression, Key: "A/c1/1", Value: 1, Total: 1,
+					Affected: []health.Affected{detail("fiscal_regression", "A/c1/1", "used up to 3, but 5 was seen")},
+				},
+			},
+		},
 		"central away": {
 			func(s *health.Snapshot) { s.Metrics.RemoteReachable = false; s.RemoteError = "no route" },
 			[]Finding{{Code: FederationOffline, Value: 1, Total: 1, Affected: []health.Affected{
@@ -164,6 +194,24 @@ func TestWhatCouldNotBeMeasuredIsNotOver(t *testing.T) {
 		if slices.Contains(look.Measured, code) {
 			t.Errorf("%s counts as measured", code)
 		}
+	}
+}
+
+func TestARangeThatGoesBackWhileAnotherIsPutRightIsTold(t *testing.T) {
+	wentBack := func(ids ...string) []Finding {
+		return Find(judged(func(s *health.Snapshot) {
+			s.More.FiscalRegressionCount = int64(len(ids))
+			for _, id := range ids {
+				s.Details = append(s.Details, health.Affected{Kind: "fiscal_regression", ID: id})
+			}
+		})).Findings
+	}
+	w := newWatch(t)
+	w.look(wentBack("A/c1/1", "A/c2/1")...)
+	told := w.look(wentBack("A/c2/1", "A/c3/1")...)
+	expect(t, "one for another", told, "resolved FISCAL_RANGE_REGRESSION", "fired FISCAL_RANGE_REGRESSION")
+	if told[0].Alert.Key != "A/c1/1" || told[1].Alert.Key != "A/c3/1" {
+		t.Errorf("%s is over, %s is new", told[0].Alert.Key, told[1].Alert.Key)
 	}
 }
 
