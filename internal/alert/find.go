@@ -13,7 +13,9 @@ import (
 func Find(r health.Report) Look {
 	look := Look{Store: r.StoreID}
 	look.Add(DatabaseDown)                                                          // which has just been measured
-	look.Add(FederationCritical, critical(r)...)
+	if found := critical(r); len(found) > 0 || r.OverallHealth != health.Critical { // else it is for gaps alone, in a pause
+		look.Add(FederationCritical, found...)
+	}
 	look.Add(FederationOffline, offline(r)...)
 	look.Add(EventTampered, altered(r)...)
 	look.Add(LostUpdate, lost(r)...)

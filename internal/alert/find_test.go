@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -212,6 +213,22 @@ func TestARangeThatGoesBackWhileAnotherIsPutRightIsTold(t *testing.T) {
 	expect(t, "one for another", told, "resolved FISCAL_RANGE_REGRESSION", "fired FISCAL_RANGE_REGRESSION")
 	if told[0].Alert.Key != "A/c1/1" || told[1].Alert.Key != "A/c3/1" {
 		t.Errorf("%s is over, %s is new", told[0].Alert.Key, told[1].Alert.Key)
+	}
+}
+
+func TestAPauseIsNoEndOfACriticalStore(t *testing.T) {
+	paused := func(s *health.Snapshot) { s.Pause = &health.Pause{Until: noon.Add(time.Hour), By: "ana", Why: "x"} }
+	measured := func(change func(*health.Snapshot)) bool {
+		return slices.Contains(Find(judged(func(s *health.Snapshot) { paused(s); change(s) })).Measured, FederationCritical)
+	}
+	if measured(func(s *health.Snapshot) { s.Metrics.ProjectionGapCount = 11 }) {
+		t.Error("critical for gaps, which are not looked for, and that counts as measured")
+	}
+	if !measured(func(s *health.Snapshot) { s.Metrics.ProjectionGapCount = 1 }) {
+		t.Error("a store that is not critical is not measured")
+	}
+	if !measured(func(s *health.Snapshot) { s.Metrics.ProjectionGapCount, s.More.OutboxDead = 11, 6 }) {
+		t.Error("a store that is critical for something else is not measured")
 	}
 }
 
