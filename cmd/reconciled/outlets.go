@@ -65,11 +65,13 @@ func outlets(c config.Alerts, logger *zap.Logger) ([]daemon.Outlet, error) {
 			return nil, err
 		}
 	}
+	rung := 0
 	for i, address := range c.Mail.Escalate {
 		if slices.Contains(c.Mail.To, address) || slices.Contains(c.Mail.Escalate[:i], address) {
-			continue // who is told at once is not told again in turn
+			continue // who is told at once is not told again in turn; the next is up an hour earlier
 		}
-		if err := mail(address, i+1); err != nil {
+		rung++
+		if err := mail(address, rung); err != nil {
 			return nil, err
 		}
 	}
