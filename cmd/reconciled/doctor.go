@@ -59,15 +59,15 @@ func (k doctorCommand) Run(d *deps) error {
 	if err != nil {
 		return err
 	}
-	store, err := k.storeID(c)
-	if err != nil {
-		return err
-	}
-	s, err := openSite(d.ctx, c)
+	s, err := openSite(d.ctx, c) // first: that it is down is said whichever store is meant
 	if err != nil {
 		return fmt.Errorf("%w\n  runbook 2: without its database nothing can be measured; look at the database first, then run this again", err)
 	}
 	defer s.Close()
+	store, err := k.storeID(c)
+	if err != nil {
+		return err
+	}
 	found := diagnosis{Store: store, At: time.Now().UTC(), Daemon: "answers"}
 	report, sick := daemonReport(d, c, store)
 	switch fault := new(apiError); {

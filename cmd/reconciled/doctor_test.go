@@ -50,6 +50,8 @@ func TestTheDoctorWalksTheRunbookAndSaysWhatIsWrongTheGravestFirst(t *testing.T)
 	}
 	down := file(t, storeConfig, "postgres://reconciled_runtime@127.0.0.1:1/x", "http://127.0.0.1:1", unused(t))
 	cmd(t, "--config", down, "doctor").want(t, exitTrouble, "without its database nothing can be measured")
+	whichever := file(t, strings.Replace(storeConfig, "stores: [", "stores: [] # ", 1), "postgres://reconciled_runtime@127.0.0.1:1/x", "http://127.0.0.1:1", unused(t))
+	cmd(t, "--config", whichever, "doctor").want(t, exitTrouble, "without its database nothing can be measured")
 }
 
 // A broken capture is what these commands are for: they must open a database that has it.

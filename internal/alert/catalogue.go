@@ -82,7 +82,7 @@ var catalogue = map[Code]Kind{
 			"Cada llamada se repite cuatro veces; el circuit breaker prueba de nuevo tras un minuto. Al volver la línea, lo pendiente se envía solo.",
 			"Every call is tried four times; the circuit breaker probes again after a minute. When the line is back, what waits is sent by itself.",
 		},
-		command: "reconciled breaker --store {store}", Section: "2",
+		command: "reconciled health --store {store} --fresh", Section: "2",
 	},
 	OutboxDead: {
 		Severity: Medium,
@@ -291,6 +291,6 @@ var catalogue = map[Code]Kind{
 			"Nothing: central does not call stores. Ring them up, and have reconciled doctor run there.",
 		},
 		Unit:    Text{"s desde su último mensaje", "s since its last message"},
-		command: "reconciled runs --store {store}", Section: "2",
+		command: "reconciled health --store {store}", Section: "2",
 	},
 }
