@@ -74,7 +74,7 @@ const staleLook = 10 * time.Minute
 
 func printAlerts(d *deps, store uuid.UUID, list []alert.Alert) error {
 	if len(list) == 0 {
-		fmt.Fprintf(d.stdout, "store %s: nothing is wrong\n", store)
+		fmt.Fprintf(d.stdout, "store %s: no alerts; reconciled health --store %[1]s shows what nobody is called for\n", store)
 		return nil
 	}
 	w := tabwriter.NewWriter(d.stdout, 0, 0, 2, ' ', 0)

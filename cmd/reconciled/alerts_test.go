@@ -23,7 +23,13 @@ func TestAlertsAreShownAndTakenOn(t *testing.T) {
 	site.AddStore(t, shopID)
 	config := file(t, storeConfig, site.Server.URL("reconciled_runtime", site.Name), "http://127.0.0.1:1", unused(t))
 	cmd(t, "--config", config, "alerts").want(t, exitTrouble, "is not being looked at (never)")
-	err := postgres.NewAlerts(site.DB).Step(t.Context(), shopID, 0, func(now time.Time, kept []alert.Alert) ([]alert.Alert, []alert.Delivery) {
+	book := postgres.NewAlerts(site.DB)
+	err := book.Step(t.Context(), shopID, 0, func(time.Time, []alert.Alert) ([]alert.Alert, []alert.Delivery) { return nil, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd(t, "--config", config, "alerts").want(t, exitOK, "no alerts", "reconciled health --store "+shopID.String())
+	err = book.Step(t.Context(), shopID, 0, func(now time.Time, kept []alert.Alert) ([]alert.Alert, []alert.Delivery) {
 		look := alert.Look{Store: shopID}
 		look.Add(alert.FiscalDuplicate, alert.Finding{Key: "A/777", Value: 2, Threshold: 1, Total: 2})
 		changed, _ := alert.Step(now, kept, look, 0)
