@@ -169,12 +169,12 @@ func (f *diagnosis) walk(d *deps, s *site, report health.Report) error {
 		f.Walked = append(f.Walked, step{section, what, fmt.Sprintf(format, args...), fine})
 	}
 	look("1", "overallHealth", report.OverallHealth == health.Healthy, "%s, mode %s", report.OverallHealth, report.Mode)
-	look("2", "projection gaps", m.ProjectionGapCount == 0, "%d to be healed; %d waiting, %d blocked, %d malformed, %d rightly without rows",
-		m.ProjectionGapCount, m.WaitingGapCount, m.BlockedGapCount, m.PoisonCount, m.SemanticGapCount)
-	right := func(code string) bool { // by the configured limits
+	right := func(code string) bool { // by its limits
 		_, wrong := report.Has(code)
 		return !wrong
 	}
+	look("2", "projection gaps", m.ProjectionGapCount == 0 && right("GAP_WAITING"), "%d to be healed; %d waiting, %d blocked, %d malformed, %d rightly without rows",
+		m.ProjectionGapCount, m.WaitingGapCount, m.BlockedGapCount, m.PoisonCount, m.SemanticGapCount)
 	among := func(verdict string, fine ...string) bool { return slices.Contains(fine, verdict) }
 	look("2", "last heal", among(report.LastHeal.Verdict, "healed", "nothing_to_do"), "%s", lastText(report.LastHeal))
 	look("2", "stock", m.NegativeStockCount+m.StockDivergenceCount == 0, "%d products below zero by the ledger, %d caches away from it", m.NegativeStockCount, m.StockDivergenceCount)

@@ -42,6 +42,10 @@ var advised = map[string]advice{
 		ES: "Se curan solos cuando el dato de referencia (serie, usuario, almacén) exista en esta base.",
 		EN: "They heal by themselves once the reference data (series, user, warehouse) is in this database.",
 	}, "waiting"},
+	"GAP_WAITING": {"2", "reconciled gaps --store {store} --class waiting", alert.Text{
+		ES: "Se curan solos cuando llegue el evento que les falta; si nunca llega, la caja que lo tiene no se ha sincronizado, o se perdió.",
+		EN: "They heal by themselves once the event that they lack is here; where it never comes, the till that has it has not synchronised, or it is lost.",
+	}, "waiting"},
 	"OUTBOX_BACKLOG": {"4", "reconciled outbox --store {store}", alert.Text{
 		ES: "El backend del POS las procesa cada 3 s; si no bajan, el backend no está trabajando.",
 		EN: "The POS's backend works on them every 3 s; if they do not go down it does not.",

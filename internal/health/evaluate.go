@@ -20,6 +20,10 @@ var (
 	noneAtAll  = Limit{0, 0}
 )
 
+// anHour, in seconds, is how long an event may wait for what another one brings: by then
+// a few rounds with central have had the time to bring it.
+var anHour = Limit{3600, Never}
+
 // Evaluate judges a snapshot. A store is as bad as its gravest reason.
 func Evaluate(s Snapshot, t Thresholds) Report {
 	report := Report{
@@ -144,6 +148,11 @@ func rules(s Snapshot, t Thresholds) []rule {
 		{
 			"GAP_BLOCKED", s.More.BlockedGapCount, noneIsFine,
 			"%d eventos esperan datos de referencia que faltan", "%d events lack reference data",
+		},
+		{
+			"GAP_WAITING", s.More.OldestWaitingSeconds, anHour,
+			"hay eventos que esperan a otro que no llega, el más antiguo desde hace %d s: reconciled gaps --class waiting",
+			"events wait for another one that does not come, the oldest for %d s: reconciled gaps --class waiting",
 		},
 		{
 			"OUTBOX_BACKLOG", s.More.OutboxPending, t.OutboxPending,

@@ -55,6 +55,7 @@ type More struct {
 	SyncReady               bool   `json:"syncReady"`        // central answers this store, and says that it is ready
 	OldestGapSeconds        int64  `json:"oldestGapSeconds"` // of the actionable gaps; 0: there is none
 	WaitingGapCount         int64  `json:"waitingGapCount"`
+	OldestWaitingSeconds    int64  `json:"oldestWaitingSeconds"` // of the waiting gaps; 0: there is none
 	BlockedGapCount         int64  `json:"blockedGapCount"`
 	PoisonCount             int64  `json:"poisonCount"`
 	UnsupportedCount        int64  `json:"unsupportedCount"`

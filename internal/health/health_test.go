@@ -51,6 +51,8 @@ func TestAStoreIsAsBadAsItsGravestReason(t *testing.T) {
 		"a disk is full":          {func(s *Snapshot) { s.More.DiskUsedPercent = 98 }, Critical, []string{"DISK_LOW"}},
 		"a schedule late":         {func(s *Snapshot) { s.Duties[0].Due = s.At.Add(-time.Second) }, Degraded, []string{"SCHEDULE_LATE"}},
 		"Redis away":              {func(s *Snapshot) { s.LockDegraded = true }, Degraded, []string{"LOCK_BACKEND_DEGRADED"}},
+		"an hour's wait":          {func(s *Snapshot) { s.More.WaitingGapCount, s.More.OldestWaitingSeconds = 1, 3600 }, Healthy, nil},
+		"a longer wait":           {func(s *Snapshot) { s.More.WaitingGapCount, s.More.OldestWaitingSeconds = 1, 3601 }, Degraded, []string{"GAP_WAITING"}},
 		"a trigger dropped":       {func(s *Snapshot) { s.More.CaptureBrokenCount = 1 }, Critical, []string{"CAPTURE_BROKEN"}},
 		"a database restored":     {func(s *Snapshot) { s.More.WentBackCount = 1 }, Critical, []string{"CLONE_OR_ROLLBACK"}},
 		"never compared":          {func(s *Snapshot) { s.LastReconcile = Last{Verdict: "unknown"} }, Degraded, []string{"NOT_COMPARED"}},

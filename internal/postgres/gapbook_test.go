@@ -190,6 +190,11 @@ func TestHealthCountsWhatTheGapBookLists(t *testing.T) {
 		}
 		return s, kinds
 	}
+	h.exec(`UPDATE reconciled.gap SET first_seen = now() - interval '2 h' WHERE class = 'waiting'`)
+	h.exec(`UPDATE reconciled.gap SET first_seen = now() - interval '9 h' WHERE class <> 'waiting'`)
+	if s, _ := measure(); s.More.OldestWaitingSeconds < 7200 || s.More.OldestWaitingSeconds > 2*7200 {
+		t.Errorf("the oldest has waited for %d s, want two hours", s.More.OldestWaitingSeconds)
+	}
 	if s, kinds := measure(); s.More.SemanticGapCount != 1 || s.More.PoisonCount != 1 || s.More.BlockedGapCount != 1 || s.More.WaitingGapCount != 1 ||
 		s.Metrics.ProjectionGapCount != 0 || kinds["poison"] != 1 || kinds["waiting"] != 2 {
 		t.Errorf("%+v, %v", s.More, kinds)

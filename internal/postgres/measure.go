@@ -69,10 +69,12 @@ func measureGaps(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *heal
 		       count(*) FILTER (WHERE class = 'blocked'), count(*) FILTER (WHERE class = 'unsupported'), count(*) FILTER (WHERE class = 'semantic'),
 		       count(*) FILTER (WHERE class = 'poison'),
 		       (SELECT coalesce(extract(epoch FROM now() - min(first_seen))::bigint, 0) FROM reconciled.gap WHERE store_id = $1 AND class = 'actionable'),
+		       (SELECT coalesce(extract(epoch FROM now() - min(first_seen))::bigint, 0) FROM reconciled.gap WHERE store_id = $1 AND class = 'waiting'),
 		       (SELECT count(DISTINCT event_id) FROM reconciled.conflict WHERE store_id = $1 AND decided_at IS NULL)
 		FROM (SELECT class FROM (`+openGaps+`) o) gap`, store).
 		Scan(&into.Metrics.ProjectionGapCount, &into.More.WaitingGapCount, &into.More.BlockedGapCount, &into.More.UnsupportedCount,
-			&into.More.SemanticGapCount, &into.More.PoisonCount, &into.More.OldestGapSeconds, &into.More.ConflictCount)
+			&into.More.SemanticGapCount, &into.More.PoisonCount, &into.More.OldestGapSeconds, &into.More.OldestWaitingSeconds,
+			&into.More.ConflictCount)
 	if err != nil {
 		return fmt.Errorf("measure gaps: %w", err)
 	}
