@@ -14,7 +14,7 @@ import (
 // fine is a store with nothing wrong, as it is measured.
 func fine() health.Snapshot {
 	return health.Snapshot{
-		Store: centro, At: noon, Metrics: health.Metrics{RemoteReachable: true, CircuitBreakerState: "CLOSED"},
+		Store: centro, Name: "Centro", At: noon, Metrics: health.Metrics{RemoteReachable: true, CircuitBreakerState: "CLOSED"},
 		More: health.More{SyncReady: true, LockBackend: "redis"}, LastReconcile: health.Last{Verdict: "in_sync"},
 	}
 }
@@ -179,8 +179,8 @@ func TestAReportIsReadIntoFindings(t *testing.T) {
 			if !report.Metrics.SyncReady {
 				want = slices.DeleteFunc(want, func(c Code) bool { return c == ClockSkew })
 			}
-			if slices.Sort(want); !slices.Equal(want, slices.Sorted(slices.Values(look.Measured))) || look.Store != centro {
-				t.Errorf("store %s, measured %v\nwant %v", look.Store, look.Measured, want)
+			if slices.Sort(want); !slices.Equal(want, slices.Sorted(slices.Values(look.Measured))) || look.Store != centro || look.Name != "Centro" {
+				t.Errorf("store %s %q, measured %v\nwant %v", look.Store, look.Name, look.Measured, want)
 			}
 		})
 	}

@@ -27,7 +27,7 @@ var anHour = Limit{3600, Never}
 // Evaluate judges a snapshot. A store is as bad as its gravest reason.
 func Evaluate(s Snapshot, t Thresholds) Report {
 	report := Report{
-		OverallHealth: Healthy, Metrics: Figures{s.Metrics, s.More}, StoreID: s.Store, Timestamp: s.At, Mode: s.Mode,
+		OverallHealth: Healthy, Metrics: Figures{s.Metrics, s.More}, StoreID: s.Store, StoreName: s.Name, Timestamp: s.At, Mode: s.Mode,
 		Reasons: []Reason{}, Details: s.Details, LastReconcile: s.LastReconcile, LastHeal: s.LastHeal, LastScrub: s.LastScrub,
 	}
 	if report.Details == nil {

@@ -112,6 +112,7 @@ type Last struct {
 // Snapshot is everything that was measured of a store.
 type Snapshot struct {
 	Store   uuid.UUID
+	Name    string // of the store; "" where it is not known
 	At      time.Time
 	Central bool // this is central: there is no remote to reach
 	Mode    Mode // Normal or Observe
@@ -165,6 +166,7 @@ type Report struct {
 	OverallHealth Level      `json:"overallHealth"`
 	Metrics       Figures    `json:"metrics"`
 	StoreID       uuid.UUID  `json:"storeId"`
+	StoreName     string     `json:"storeName,omitempty"`
 	Timestamp     time.Time  `json:"timestamp"`
 	Mode          Mode       `json:"mode"`
 	Reasons       []Reason   `json:"reasons"`

@@ -192,6 +192,10 @@ func TestHealthCountsWhatTheGapBookLists(t *testing.T) {
 	}
 	h.exec(`UPDATE reconciled.gap SET first_seen = now() - interval '2 h' WHERE class = 'waiting'`)
 	h.exec(`UPDATE reconciled.gap SET first_seen = now() - interval '9 h' WHERE class <> 'waiting'`)
+	h.exec(`UPDATE public.stores SET name = 'Café Centro' WHERE id = $1`, shop)
+	if s, _ := measure(); s.Name != "Café Centro" {
+		t.Errorf("the store is called %q", s.Name)
+	}
 	if s, _ := measure(); s.More.OldestWaitingSeconds < 7200 || s.More.OldestWaitingSeconds > 2*7200 {
 		t.Errorf("the oldest has waited for %d s, want two hours", s.More.OldestWaitingSeconds)
 	}

@@ -54,13 +54,21 @@ func (h *Health) Measure(ctx context.Context, store velox.StoreID, into *health.
 		return err
 	}
 	return pgx.BeginTxFunc(ctx, h.db.Pool, pgx.TxOptions{AccessMode: pgx.ReadOnly, IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
-		for _, step := range []func(context.Context, pgx.Tx, velox.StoreID, *health.Snapshot) error{measurePause, measureGaps, measureLost, measureEvidence, measureStock, measureFiscal, measureQueues, measureClock, measureSilence} {
+		for _, step := range []func(context.Context, pgx.Tx, velox.StoreID, *health.Snapshot) error{measureName, measurePause, measureGaps, measureLost, measureEvidence, measureStock, measureFiscal, measureQueues, measureClock, measureSilence} {
 			if err := step(ctx, tx, store, into); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// measureName reads what people call the store; at central it may not be known.
+func measureName(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *health.Snapshot) error {
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(name), '') FROM public.stores WHERE id = $1`, store).Scan(&into.Name); err != nil {
+		return fmt.Errorf("read store's name: %w", err)
+	}
+	return nil
 }
 
 func measureGaps(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *health.Snapshot) error {
