@@ -119,14 +119,14 @@ func (k doctorCommand) measure(d *deps, s *site, store uuid.UUID) (health.Report
 func (f *diagnosis) judge(report health.Report, sick error) {
 	f.Overall, f.Wrong = report.OverallHealth, []ailment{}
 	for _, reason := range report.Reasons {
-		f.Wrong = append(f.Wrong, describe(f.Store, reason, report.Details))
+		f.Wrong = append(f.Wrong, describe(report, reason))
 	}
 	if lost := report.Metrics.LostUpdateCount; lost > 0 {
-		f.Wrong = append(f.Wrong, describe(f.Store, health.Reason{
+		f.Wrong = append(f.Wrong, describe(report, health.Reason{
 			Code: "LOST_UPDATE", Level: health.Degraded, Value: lost,
 			ES: fmt.Sprintf("%d eventos con el contenido de otro: se pueden restaurar", lost),
 			EN: fmt.Sprintf("%d events hold the content of another: they can be restored", lost),
-		}, report.Details))
+		}))
 	}
 	if sick != nil {
 		f.Overall = health.Critical

@@ -3,8 +3,6 @@ package main
 import (
 	"strings"
 
-	"github.com/google/uuid"
-
 	"github.com/veloxpos/reconciled/internal/alert"
 	"github.com/veloxpos/reconciled/internal/health"
 )
@@ -75,18 +73,18 @@ var affectedKinds = map[string]string{
 }
 
 // describe says what the daemon does about a reason, and what a person should.
-func describe(store uuid.UUID, reason health.Reason, details []health.Affected) ailment {
+func describe(report health.Report, reason health.Reason) ailment {
 	a := ailment{Reason: reason}
 	kind := affectedKinds[reason.Code]
 	if code := alert.CodeOf(reason.Code); code != "" {
 		known := alert.KindOf(code)
-		a.Section, a.Doing, a.Next = known.Section, known.Tried, known.Command(store)
+		a.Section, a.Doing, a.Next = known.Section, known.Doing(report.Mode), known.Command(report.StoreID)
 	} else {
 		known := advised[reason.Code]
-		a.Section, a.Doing, a.Next = known.section, known.doing, strings.ReplaceAll(known.next, "{store}", store.String())
+		a.Section, a.Doing, a.Next = known.section, known.doing, strings.ReplaceAll(known.next, "{store}", report.StoreID.String())
 		kind = known.kind
 	}
-	for _, d := range details {
+	for _, d := range report.Details {
 		if kind != "" && d.Kind == kind {
 			a.Affected = append(a.Affected, d)
 		}

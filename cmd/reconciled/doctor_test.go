@@ -88,7 +88,7 @@ func TestTheDoctorMeasuresItselfWhereTheDaemonIsSick(t *testing.T) {
 // Every reason that health can give is one that the doctor has advice for.
 func TestTheDoctorHasAdviceForEveryReason(t *testing.T) {
 	for _, code := range reasonCodes(t) {
-		if a := describe(shopID, reasonOf(code), nil); a.Next == "" || a.Section == "" || a.Doing.EN == "" || a.Doing.ES == "" {
+		if a := describe(health.Report{StoreID: shopID}, reasonOf(code)); a.Next == "" || a.Section == "" || a.Doing.EN == "" || a.Doing.ES == "" {
 			t.Errorf("%s: %+v", code, a)
 		}
 	}

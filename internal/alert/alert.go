@@ -46,6 +46,7 @@ type Finding struct {
 type Look struct {
 	Store    uuid.UUID
 	Name     string // of the store; "" where it is not known
+	Mode     health.Mode
 	Findings []Finding
 	// Measured are the codes that were looked for. A code that is not among them may be
 	// wrong or not: its alerts stay as they are.
@@ -79,6 +80,7 @@ type Alert struct {
 	ID        uuid.UUID         `json:"id"`
 	Store     uuid.UUID         `json:"storeId"`
 	StoreName string            `json:"storeName,omitempty"`
+	Mode      health.Mode       `json:"mode,omitempty"` // of the daemon, when it was last found
 	Code      Code              `json:"code"`
 	Key       string            `json:"key,omitempty"`
 	State     State             `json:"state"`

@@ -11,7 +11,7 @@ import (
 
 // Find reads what a health report holds.
 func Find(r health.Report) Look {
-	look := Look{Store: r.StoreID, Name: r.StoreName}
+	look := Look{Store: r.StoreID, Name: r.StoreName, Mode: r.Mode}
 	look.Add(DatabaseDown)                                                          // which has just been measured
 	if found := critical(r); len(found) > 0 || r.OverallHealth != health.Critical { // else it is for gaps alone, in a pause
 		look.Add(FederationCritical, found...)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/veloxpos/reconciled/internal/health"
 )
 
 // Code names what is wrong, as the runbook does.
@@ -87,6 +89,7 @@ type Kind struct {
 	Title   Text
 	Meaning Text
 	Tried   Text // what the daemon has done about it
+	Writes  bool // Tried tells of writing to the POS's data
 	Unit    Text // of value and threshold
 	command string
 	Section string // of the runbook
@@ -113,6 +116,20 @@ func KindOf(code Code) Kind { return catalogue[code] }
 
 // Codes are all that people can be told of, in the order of their names.
 func Codes() []Code { return slices.Sorted(maps.Keys(catalogue)) }
+
+// idle is what is done about a kind that Writes where nothing may be written.
+var idle = Text{
+	"Ahora no se escribe nada en los datos del POS (mode: observe, o una pausa).",
+	"Nothing is written to the POS's data now (mode: observe, or a pause).",
+}
+
+// Doing is what the daemon does about it in a mode.
+func (k Kind) Doing(mode health.Mode) Text {
+	if k.Writes && (mode == health.Observe || mode == health.Paused) {
+		return idle
+	}
+	return k.Tried
+}
 
 // Command is what to type next at a store: it reads, and changes nothing.
 func (k Kind) Command(store uuid.UUID) string {

@@ -95,7 +95,7 @@ func itemOf(n Notice) Item {
 	item := Item{
 		News: n.News, At: n.At, ID: a.ID, Code: a.Code, Key: a.Key, Severity: kind.Severity, State: a.State, Store: a.Store, StoreName: a.StoreName,
 		Since: a.Since, Resolved: a.Resolved, Reopened: a.Reopened, Value: a.Value, Threshold: a.Threshold, Unit: kind.Unit,
-		Affected: a.Affected, Total: a.Total, Title: kind.Title, Meaning: kind.Meaning, Tried: kind.Tried,
+		Affected: a.Affected, Total: a.Total, Title: kind.Title, Meaning: kind.Meaning, Tried: kind.Doing(a.Mode),
 		Command: kind.Command(a.Store), Section: kind.Section,
 	}
 	if a.State == Acknowledged {

@@ -75,6 +75,31 @@ func TestEveryCodeCanBeToldInBothLanguages(t *testing.T) {
 	}
 }
 
+func TestNobodyIsToldThatSomethingWasTriedWhereNothingMayBeWritten(t *testing.T) {
+	for mode, tried := range map[health.Mode]bool{health.Normal: true, health.Observe: false, health.Paused: false} {
+		report := judged(func(s *health.Snapshot) {
+			s.Mode, s.More.OutboxDead = mode, 2
+			if mode == health.Paused {
+				s.Mode, s.Pause = health.Normal, &health.Pause{Until: noon.Add(time.Hour), By: "ana", Why: "x"}
+			}
+		})
+		w := newWatch(t)
+		var told []Notice
+		for range 11 {
+			w.now = w.now.Add(minute)
+			changed, notices := Step(w.now, w.alerts(), Find(report), 0)
+			w.keep(changed...)
+			told = append(told, notices...)
+		}
+		expect(t, string(mode), told, "fired OUTBOX_DEAD")
+		text := Render(told[0]).Text
+		if strings.Contains(text, "se curan desde el registro") != tried || strings.Contains(text, "healed from the log") != tried ||
+			strings.Contains(text, "mode: observe") == tried {
+			t.Errorf("in mode %s:\n%s", mode, text)
+		}
+	}
+}
+
 func TestAMessageHasTheSameIDEachTimeAndAnotherForOtherNews(t *testing.T) {
 	w := newWatch(t)
 	w.lastRung = 0

@@ -73,7 +73,7 @@ func observe(now time.Time, alerts []Alert, look Look) []Alert {
 		at := slot{a.Code, a.Key}
 		switch f, ok := found[at]; {
 		case ok:
-			a.found(now, f, look.Name)
+			a.found(now, f, look)
 		case slices.Contains(look.Measured, a.Code):
 			a.missed(now)
 		}
@@ -91,17 +91,18 @@ func observe(now time.Time, alerts []Alert, look Look) []Alert {
 			ID:    uuid.NewSHA1(look.Store, []byte(string(f.Code)+" "+f.Key+" "+now.Format(time.RFC3339Nano))),
 			Store: look.Store, Code: f.Code, Key: f.Key, State: Pending, Since: now,
 		}
-		a.found(now, f, look.Name)
+		a.found(now, f, look)
 		next = append(next, a)
 	}
 	return next
 }
 
 // found: the look found it.
-func (a *Alert) found(now time.Time, f Finding, name string) {
-	if name != "" {
-		a.StoreName = line(name)
+func (a *Alert) found(now time.Time, f Finding, look Look) {
+	if look.Name != "" {
+		a.StoreName = line(look.Name)
 	}
+	a.Mode = look.Mode
 	a.Value, a.Threshold, a.Total = f.Value, f.Threshold, max(f.Total, int64(len(f.Affected)))
 	a.Affected = affected(f.Affected)
 	a.Away = time.Time{}
