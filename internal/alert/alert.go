@@ -5,10 +5,10 @@
 // What it promises. What is wrong for a moment is told to nobody, what stays wrong
 // is told once, and whoever was told is told its end. Nothing is over because a look
 // could not see it. What follows from something graver is recorded and kept quiet
-// while that lasts. A message says what, where, since when, how much, what was
-// already tried and which command to type next. However many alerts there are,
-// messages are few, and none is dropped. A fiscal duplicate is told to everybody at
-// once, whatever else is wrong.
+// while that lasts and it is no more than what was told. A message says what, where,
+// since when, how much, what was already tried and which command to type next.
+// However many alerts there are, messages are few, and none is dropped. A fiscal
+// duplicate is told to everybody at once, whatever else is wrong.
 //
 // A cycle is: Find reads a health report into a Look, to which what was measured
 // elsewhere is added; Step takes the store's alerts one look further; Deliver makes
