@@ -11,8 +11,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// DefaultTTL is how long a lease outlives its holder.
-const DefaultTTL = 30 * time.Second
+const (
+	// DefaultTTL is how long a lease outlives its holder.
+	DefaultTTL = 30 * time.Second
+	// MaxTTL is the longest TTL. A lease that ends later is from a clock that was ahead.
+	MaxTTL = 10 * time.Minute
+)
 
 // Options of a Locker.
 type Options struct {

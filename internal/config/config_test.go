@@ -2,11 +2,14 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/veloxpos/reconciled/lock"
 )
 
 const good = `
@@ -54,6 +57,7 @@ func TestEachFaultIsNamedWithItsKeyAndNoSecret(t *testing.T) {
 		"negative period":     {good + "schedule: {heal: '@every -1s'}\n", "schedule.heal"},
 		"bare time zone":      {good + "schedule: {heal: 'TZ=0'}\n", "schedule.heal"},
 		"tiny TTL":            {good + "lock: {ttl: 1ms}\n", "lock.ttl: 1ms"},
+		"TTL beyond the most": {good + fmt.Sprintf("lock: {ttl: %s}\n", lock.MaxTTL+time.Nanosecond), "lock.ttl: 10m0.000000001s"},
 		"central with a path": {strings.Replace(good, "https://central", "ftp://central", 1), "central.url"},
 		"when_away":           {good + "redis: {when_away: hope}\n", `redis.when_away: "hope"`},
 		"mode":                {good + "mode: asleep\n", `mode: "asleep" is neither normal nor observe`},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -130,28 +131,36 @@ const waitingAtOnce = 1000
 // first, and how many messages went out over it within alert.Window. What is newer of an
 // alert waits for what is older: its end is not told before its beginning.
 func (a *Alerts) Waiting(ctx context.Context, channel string) (waiting []alert.Delivery, sent int, now time.Time, err error) {
-	return a.waiting(ctx, `channel = $1`, channel)
+	return a.waiting(ctx, channel, nil)
 }
 
-// waiting reads those that where picks by $1, the channel, and its further arguments
-// from $3 on.
-func (a *Alerts) waiting(ctx context.Context, where, channel string, args ...any) (waiting []alert.Delivery, sent int, now time.Time, err error) {
+// waiting reads those of a channel, or of one store over it. What is put off for longer
+// than may be was so before the clock was set back, and is due.
+func (a *Alerts) waiting(ctx context.Context, channel string, store *velox.StoreID) (waiting []alert.Delivery, sent int, now time.Time, err error) {
+	longest := alert.NextAttempt(math.MaxInt)
+	const asked = `channel = $1 AND store_id = coalesce($2, store_id)`
 	rows, err := a.db.Pool.Query(ctx, `SELECT delivery FROM reconciled.delivery d
-		WHERE `+where+` AND done_at IS NULL AND next_attempt <= now() AND NOT EXISTS (
+		WHERE `+asked+` AND done_at IS NULL AND (next_attempt <= now() OR next_attempt > now() + $3::interval) AND NOT EXISTS (
 			SELECT FROM reconciled.delivery earlier WHERE earlier.channel = d.channel AND earlier.alert_id = d.alert_id
 				AND earlier.done_at IS NULL AND earlier.next_attempt > now() AND earlier.made_at < d.made_at)
-		ORDER BY (delivery #>> '{message,alerts,0,code}') LIKE 'FISCAL%' DESC, made_at, id LIMIT $2`, append([]any{channel, waitingAtOnce}, args...)...)
+		ORDER BY (delivery #>> '{message,alerts,0,code}') LIKE 'FISCAL%' DESC, made_at, id LIMIT $4`, channel, store, longest, waitingAtOnce)
 	if err == nil {
 		waiting, err = pgx.CollectRows(rows, fromJSON[alert.Delivery])
 	}
 	if err == nil { // those of one message are done at one time
 		err = a.db.Pool.QueryRow(ctx, `SELECT count(DISTINCT done_at), now() FROM reconciled.delivery
-			WHERE `+where+` AND done_at > now() - $2::interval AND done_at <= now()`, append([]any{channel, alert.Window}, args...)...).Scan(&sent, &now)
+			WHERE `+asked+` AND done_at > now() - $3::interval AND done_at <= now()`, channel, store, alert.Window).Scan(&sent, &now)
 	}
 	if err != nil {
 		return nil, 0, now, fmt.Errorf("read deliveries of %s: %w", channel, err)
 	}
-	return waiting, sent, now.UTC(), nil
+	now = now.UTC()
+	for i, d := range waiting { // all are due, by whichever clock
+		if d.NextAttempt.After(now) {
+			waiting[i].NextAttempt = now
+		}
+	}
+	return waiting, sent, now, nil
 }
 
 // Keep writes down what became of deliveries.
@@ -159,14 +168,15 @@ func (a *Alerts) Keep(ctx context.Context, list []alert.Delivery) error {
 	return a.db.transact(ctx, func(ctx context.Context, tx pgx.Tx) error { return saveDeliveries(ctx, tx, list) })
 }
 
-// Claim makes sender the one who sends over a channel for a while, unless another one
-// is; mine says which.
+// Claim makes sender the one who sends over a channel for a term, unless another one
+// is; mine says which. A claim that ends beyond its term was made before the clock was
+// set back, and counts for nothing.
 func (a *Alerts) Claim(ctx context.Context, channel string, sender uuid.UUID, term time.Duration) (mine bool, err error) {
 	err = a.db.Pool.QueryRow(ctx, `
 		WITH claimed AS (
 			INSERT INTO reconciled.channel AS c (name, sender, until) VALUES ($1, $2, clock_timestamp() + $3)
 			ON CONFLICT (name) DO UPDATE SET sender = excluded.sender, until = excluded.until
-			WHERE c.sender = excluded.sender OR c.until <= clock_timestamp() RETURNING true)
+			WHERE c.sender = excluded.sender OR c.until <= clock_timestamp() OR c.until > clock_timestamp() + $3 RETURNING true)
 		SELECT EXISTS (SELECT FROM claimed)`, channel, sender, term).Scan(&mine)
 	if err != nil {
 		return false, fmt.Errorf("claim channel %s: %w", channel, err)

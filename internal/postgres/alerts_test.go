@@ -113,6 +113,35 @@ func TestOneOfSeveralDaemonsSendsOverAChannel(t *testing.T) {
 	execSuper(t, s, `UPDATE reconciled.channel SET until = now()`) // it has died
 	claim(other, true)
 	claim(one, false)
+	execSuper(t, s, `UPDATE reconciled.channel SET until = now() + interval '1 hour'`) // and then the clock was set back
+	claim(one, true)
+}
+
+// putOff is a delivery whose send failed by a clock that was so far ahead.
+func putOff(t *testing.T, book *postgres.Alerts, ahead time.Duration) {
+	t.Helper()
+	waiting, sent, now, err := book.Waiting(t.Context(), desk.Name)
+	if err != nil || len(waiting) != 1 {
+		t.Fatalf("waiting %+v, %v; want one delivery", waiting, err)
+	}
+	if err := book.Keep(t.Context(), desk.Due(now, waiting, sent)[0].Failed(now.Add(ahead), errors.New("no line"))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatWasPutOffByAClockThatWasAheadIsDue(t *testing.T) {
+	s, _ := site(t)
+	book := postgres.NewAlerts(s.DB)
+	see(t, book, duplicate("A/1"))
+	putOff(t, book, time.Hour)
+	waiting, sent, now, err := book.Waiting(t.Context(), desk.Name)
+	if err != nil || len(desk.Due(now, waiting, sent)) != 1 {
+		t.Fatalf("waiting %+v, %v; want it due", waiting, err)
+	}
+	putOff(t, book, 0)
+	if waiting, _, _, err := book.Waiting(t.Context(), desk.Name); err != nil || len(waiting) != 0 {
+		t.Errorf("waiting %+v, %v; want none before its next attempt", waiting, err)
+	}
 }
 
 func TestAnAcknowledgementIsAuditedAndRefusedForWhatIsOver(t *testing.T) {

@@ -63,6 +63,12 @@ func NewFence(db *DB) *Fence { return &Fence{db: db} }
 
 var _ lock.Fence = (*Fence)(nil)
 
+// isLeased says that a lease is to be respected; $2 is lock.MaxTTL. One that ends later
+// than any could was granted before the clock was set back, and would hold the store
+// until the clock has caught up. Should its holder live, the fence keeps the theft safe:
+// the next grant raises the epoch, and with the old one nothing is written any more.
+const isLeased = `holder <> '' AND expires_at > clock_timestamp() AND expires_at <= clock_timestamp() + $2::interval`
+
 // patience is how long a grant waits for writes in flight before it ends those
 // of a holder whose lease has run out. A living writer is done sooner.
 const patience = time.Second
@@ -93,8 +99,8 @@ func (f *Fence) tryGrant(ctx context.Context, req lock.Request, token string, tt
 		var free bool
 		var run uuid.NullUUID
 		err := tx.QueryRow(ctx, `
-			SELECT holder, owner, run_id, expires_at - clock_timestamp(), holder = '' OR expires_at <= clock_timestamp()
-			FROM reconciled.lease WHERE store_id = $1 FOR UPDATE`, req.Store).
+			SELECT holder, owner, run_id, expires_at - clock_timestamp(), NOT (`+isLeased+`)
+			FROM reconciled.lease WHERE store_id = $1 FOR UPDATE`, req.Store, lock.MaxTTL).
 			Scan(&expired, &held.Owner, &run, &held.RetryAfter, &free)
 		if err != nil {
 			return fmt.Errorf("read lease: %w", err)
@@ -192,7 +198,7 @@ func (f *Fence) Holder(ctx context.Context, store uuid.UUID) (*lock.HeldError, e
 	var run uuid.NullUUID
 	err := f.db.Pool.QueryRow(ctx, `
 		SELECT owner, run_id, expires_at - clock_timestamp() FROM reconciled.lease
-		WHERE store_id = $1 AND holder <> '' AND expires_at > clock_timestamp()`, store).
+		WHERE store_id = $1 AND `+isLeased, store, lock.MaxTTL).
 		Scan(&held.Owner, &run, &held.RetryAfter)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil

@@ -167,6 +167,28 @@ func TestI7AFrozenWriterIsEndedAndWritesNothing(t *testing.T) {
 	}
 }
 
+func TestI7ALeaseFromAClockThatWasAheadIsTaken(t *testing.T) {
+	s := postgrestest.New(t)
+	ahead, err := grantNow(t, s, shop, lock.MaxTTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := grantNow(t, s, shop, time.Minute); !errors.Is(err, lock.ErrHeld) {
+		t.Fatalf("a lease of the longest TTL: %v, want ErrHeld", err)
+	}
+	exec(t, s.DB.Pool, `UPDATE reconciled.lease SET expires_at = expires_at + interval '1 hour'`)
+	if held, err := postgres.NewFence(s.DB).Holder(t.Context(), shop); held != nil || err != nil {
+		t.Errorf("held by %+v, %v; want by nobody", held, err)
+	}
+	if _, err := grantNow(t, s, shop, time.Minute); err != nil {
+		t.Fatalf("a lease from the future: %v, want a grant", err)
+	}
+	err = postgres.Fenced(s.DB, t.Context(), ahead, func(context.Context, pgx.Tx) error { t.Error("a holder that was robbed wrote"); return nil })
+	if !errors.Is(err, lock.ErrFenced) {
+		t.Errorf("%v, want ErrFenced", err)
+	}
+}
+
 func TestI7ARestoredEpochDoesNotBringAnOldHolderBack(t *testing.T) {
 	s := postgrestest.New(t)
 	old, err := grantNow(t, s, shop, 0)

@@ -16,7 +16,7 @@ import (
 // its backend's alerts of the federation are, too, and returns how many messages that
 // were. Message and delivery are written together, so nothing is shown twice.
 func (a *Alerts) Show(ctx context.Context, grant lock.Grant, channel alert.Channel) (shown int, err error) {
-	waiting, sent, now, err := a.waiting(ctx, `channel = $1 AND store_id = $3`, channel.Name, grant.Store)
+	waiting, sent, now, err := a.waiting(ctx, channel.Name, &grant.Store)
 	if err != nil {
 		return 0, err
 	}

@@ -120,7 +120,7 @@ func (s *Site) Grant(tb testing.TB, store uuid.UUID) lock.Grant {
 	tb.Helper()
 	grant := lock.Grant{Store: store, Run: uuid.New(), Token: uuid.NewString()}
 	fence := postgres.NewFence(s.DB)
-	epoch, err := fence.Grant(tb.Context(), lock.Request{Store: store, Run: grant.Run, Owner: tb.Name()}, grant.Token, time.Hour)
+	epoch, err := fence.Grant(tb.Context(), lock.Request{Store: store, Run: grant.Run, Owner: tb.Name()}, grant.Token, lock.MaxTTL)
 	if err != nil {
 		tb.Fatal(err)
 	}
