@@ -252,7 +252,7 @@ func (w *walk) forward(ctx context.Context) error {
 					ELSE to_jsonb((kept.value #>> '{}')::timestamptz - interval '15 min') END)
 				FROM jsonb_each(alert) AS kept WHERE key IN ('since', 'awaySince', 'anewAt', 'causes') AND kept.value <> 'null')
 			WHERE state <> 'resolved')
-		UPDATE reconciled.gap SET first_seen = first_seen - interval '15 min' WHERE class = 'actionable'`)
+		UPDATE reconciled.gap SET first_seen = first_seen - interval '15 min', class_since = class_since - interval '15 min' WHERE class = 'actionable'`)
 	if err != nil {
 		return fmt.Errorf("turn time forward: %w", err)
 	}

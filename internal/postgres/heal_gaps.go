@@ -14,6 +14,9 @@ import (
 	"github.com/veloxpos/reconciled/lock"
 )
 
+// classSince is since when gap g is of the class that it is given.
+const classSince = `CASE WHEN g.class = excluded.class THEN g.class_since ELSE now() END`
+
 // Record writes open gaps and forgets closed ones. The next attempt of one that
 // may still heal lies further off each time that nothing has changed.
 func (h *Healing) Record(ctx context.Context, grant lock.Grant, open []healer.Gap, closed []uuid.UUID, opts healer.Options) error {
@@ -80,7 +83,7 @@ func (h *Healing) Record(ctx context.Context, grant lock.Grant, open []healer.Ga
 				waits_table text, waits_id uuid, last_error text)
 			ON CONFLICT (store_id, event_id) DO UPDATE SET
 				class = excluded.class, reason = excluded.reason, waits_table = excluded.waits_table, waits_id = excluded.waits_id,
-				last_error = excluded.last_error, planned_at = now(), run_id = excluded.run_id,
+				last_error = excluded.last_error, planned_at = now(), run_id = excluded.run_id, class_since = `+classSince+`,
 				attempts = CASE WHEN (g.class, g.waits_id) IS NOT DISTINCT FROM (excluded.class, excluded.waits_id) THEN g.attempts + 1 ELSE 1 END,
 				next_attempt = now() + CASE WHEN (g.class, g.waits_id) IS NOT DISTINCT FROM (excluded.class, excluded.waits_id)
 					THEN least($4::interval, $3::interval * power(2, least(g.attempts, 30))) ELSE $3::interval END`,

@@ -66,7 +66,7 @@ func (h *Healing) Requeue(ctx context.Context, grant lock.Grant, gaps []healer.G
 				SELECT $1, a.event_id, a.type, a.created_ms, 'actionable', a.reason, 1, now() + $3::interval, now(), NULL
 				FROM asked a JOIN back USING (event_id)
 				ON CONFLICT (store_id, event_id) DO UPDATE SET class = 'actionable', reason = excluded.reason, waits_table = NULL, waits_id = NULL,
-					attempts = g.attempts + 1, next_attempt = excluded.next_attempt, requeued_at = now(), planned_at = now(), run_id = NULL
+					class_since = `+classSince+`, attempts = g.attempts + 1, next_attempt = excluded.next_attempt, requeued_at = now(), planned_at = now(), run_id = NULL
 			), told AS (
 				INSERT INTO reconciled.heal_log (store_id, event_id, type, strategy, after, epoch, run_id)
 				SELECT $1, a.event_id, a.type, 'requeue', '{"outbox": "pending"}', $4, $5 FROM asked a JOIN back USING (event_id)

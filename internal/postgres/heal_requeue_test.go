@@ -8,6 +8,8 @@ import (
 
 	"github.com/veloxpos/reconciled/healer"
 	"github.com/veloxpos/reconciled/healer/projection"
+	"github.com/veloxpos/reconciled/internal/health"
+	"github.com/veloxpos/reconciled/internal/postgres"
 	"github.com/veloxpos/reconciled/internal/velox"
 	"github.com/veloxpos/reconciled/lock"
 )
@@ -96,6 +98,40 @@ func TestABackendThatNeverTakesItUpLosesItWhenPatienceEnds(t *testing.T) {
 		t.Errorf("report %+v", report.Counts)
 	}
 	h.expect("processed", `SELECT DISTINCT status FROM outbox_entries WHERE target = 'projection' AND event_type = 'SaleCreated'`)
+}
+
+func TestAGapThatWaitedIsAsOldAsItsClass(t *testing.T) {
+	const days, hours = 3 * 24 * 3600, 3 * 3600
+	const back = `UPDATE reconciled.gap SET next_attempt = now(), requeued_at = NULL, first_seen = now() - interval '3 days', class_since = now() - $1 * interval '1 s'`
+	for name, of := range map[string]func(*testing.T) *healing{
+		"given back": func(t *testing.T) *healing {
+			return gaveUp(t, healer.Options{Strategy: healer.RequeueThenNative}, true)
+		},
+		"only written": func(t *testing.T) *healing { return gaveUp(t, healer.Options{Observe: true}, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := of(t)
+			oldest := func(want int64) {
+				t.Helper()
+				h.exec(`UPDATE outbox_entries SET status = 'failed' WHERE target = 'projection' AND event_type = 'SaleCreated'`)
+				h.heal()
+				h.expect("2", `SELECT count(*) FROM reconciled.gap WHERE class = 'actionable'`)
+				var snapshot health.Snapshot
+				if err := postgres.NewHealth(postgres.NewLog(h.site.DB)).Measure(h.ctx, shop, &snapshot); err != nil {
+					t.Fatal(err)
+				}
+				if got := snapshot.More.OldestGapSeconds; got < want || got > want+600 {
+					t.Errorf("the oldest gap stands for %d s, want %d", got, want)
+				}
+			}
+			oldest(0)
+			h.exec(back, days)
+			h.exec(`UPDATE reconciled.gap SET class = 'waiting'`)
+			oldest(0)
+			h.exec(back, hours)
+			oldest(hours)
+		})
+	}
 }
 
 func TestWhereNoBackendIsAtWorkNothingIsGivenBack(t *testing.T) {

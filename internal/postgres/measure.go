@@ -76,8 +76,8 @@ func measureGaps(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *heal
 		SELECT count(*) FILTER (WHERE class = 'actionable'), count(*) FILTER (WHERE class = 'waiting'),
 		       count(*) FILTER (WHERE class = 'blocked'), count(*) FILTER (WHERE class = 'unsupported'), count(*) FILTER (WHERE class = 'semantic'),
 		       count(*) FILTER (WHERE class = 'poison'),
-		       (SELECT coalesce(extract(epoch FROM now() - min(first_seen))::bigint, 0) FROM reconciled.gap WHERE store_id = $1 AND class = 'actionable'),
-		       (SELECT coalesce(extract(epoch FROM now() - min(first_seen))::bigint, 0) FROM reconciled.gap WHERE store_id = $1 AND class = 'waiting'),
+		       (SELECT coalesce(extract(epoch FROM now() - min(class_since))::bigint, 0) FROM reconciled.gap WHERE store_id = $1 AND class = 'actionable'),
+		       (SELECT coalesce(extract(epoch FROM now() - min(class_since))::bigint, 0) FROM reconciled.gap WHERE store_id = $1 AND class = 'waiting'),
 		       (SELECT count(DISTINCT event_id) FROM reconciled.conflict WHERE store_id = $1 AND decided_at IS NULL)
 		FROM (SELECT class FROM (`+openGaps+`) o) gap`, store).
 		Scan(&into.Metrics.ProjectionGapCount, &into.More.WaitingGapCount, &into.More.BlockedGapCount, &into.More.UnsupportedCount,
