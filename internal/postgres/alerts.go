@@ -128,22 +128,27 @@ func saveDeliveries(ctx context.Context, tx pgx.Tx, list []alert.Delivery) error
 const waitingAtOnce = 1000
 
 // Waiting are the deliveries of a channel that are due, fiscal ones and then the oldest
-// first, and how many messages went out over it within alert.Window. What is newer of an
-// alert waits for what is older: its end is not told before its beginning.
+// first, and how many messages went out over it within alert.Window. Of each alert that is
+// the oldest alone: its end is not told before its beginning is through.
 func (a *Alerts) Waiting(ctx context.Context, channel string) (waiting []alert.Delivery, sent int, now time.Time, err error) {
 	return a.waiting(ctx, channel, nil)
 }
 
 // waiting reads those of a channel, or of one store over it. What is put off for longer
-// than may be was so before the clock was set back, and is due.
+// than may be was so before the clock was set back, and is due. What was refused for what
+// it says may never be taken, so while it is put off the rest does not wait for it.
 func (a *Alerts) waiting(ctx context.Context, channel string, store *velox.StoreID) (waiting []alert.Delivery, sent int, now time.Time, err error) {
 	longest := alert.NextAttempt(math.MaxInt)
-	const asked = `channel = $1 AND store_id = coalesce($2, store_id)`
-	rows, err := a.db.Pool.Query(ctx, `SELECT delivery FROM reconciled.delivery d
-		WHERE `+asked+` AND done_at IS NULL AND (next_attempt <= now() OR next_attempt > now() + $3::interval) AND NOT EXISTS (
-			SELECT FROM reconciled.delivery earlier WHERE earlier.channel = d.channel AND earlier.alert_id = d.alert_id
-				AND earlier.done_at IS NULL AND earlier.next_attempt > now() AND earlier.made_at < d.made_at)
-		ORDER BY (delivery #>> '{message,alerts,0,code}') LIKE 'FISCAL%' DESC, made_at, id LIMIT $4`, channel, store, longest, waitingAtOnce)
+	const (
+		asked = `channel = $1 AND store_id = coalesce($2, store_id)`
+		isDue = `(next_attempt <= now() OR next_attempt > now() + $3::interval)`
+	)
+	rows, err := a.db.Pool.Query(ctx, `
+		SELECT delivery FROM (
+			SELECT DISTINCT ON (alert_id) * FROM reconciled.delivery
+			WHERE `+asked+` AND done_at IS NULL AND (`+isDue+` OR NOT delivery ? 'alone') ORDER BY alert_id, place) oldest
+		WHERE `+isDue+`
+		ORDER BY (delivery #>> '{message,alerts,0,code}') LIKE 'FISCAL%' DESC, place LIMIT $4`, channel, store, longest, waitingAtOnce)
 	if err == nil {
 		waiting, err = pgx.CollectRows(rows, fromJSON[alert.Delivery])
 	}

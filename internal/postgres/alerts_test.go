@@ -144,6 +144,91 @@ func TestWhatWasPutOffByAClockThatWasAheadIsDue(t *testing.T) {
 	}
 }
 
+func TestNothingOfAnAlertIsToldBeforeItsBeginning(t *testing.T) {
+	s, _ := site(t)
+	book := postgres.NewAlerts(s.DB)
+	began := see(t, book, duplicate("A/1"))[0]
+	// news are what is sent of that alert now, by a send that ends like this.
+	news := func(sent error) (list []alert.News) {
+		t.Helper()
+		waiting, n, now, err := book.Waiting(t.Context(), desk.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, batch := range desk.Due(now, waiting, n) {
+			became := batch.Sent(now)
+			if sent != nil {
+				became = batch.Failed(now, sent)
+			}
+			if err := book.Keep(t.Context(), became); err != nil {
+				t.Fatal(err)
+			}
+			for _, item := range batch.Message.Items {
+				if item.ID == began.ID {
+					list = append(list, item.News)
+				}
+			}
+		}
+		return list
+	}
+	want := func(got []alert.News, want ...alert.News) {
+		t.Helper()
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	// over makes the alert's end, by a clock that has been set back since its beginning.
+	over := func() {
+		t.Helper()
+		ended := began
+		ended.State, ended.Resolved = alert.Resolved, began.Since.Add(time.Minute)
+		end := alert.Deliver([]alert.Notice{{News: alert.Over, At: began.Since, Alert: ended}}, []alert.Channel{desk})
+		if err := book.Keep(t.Context(), end); err != nil {
+			t.Fatal(err)
+		}
+		execSuper(t, s, `UPDATE reconciled.delivery SET made_at = now() - interval '1 hour' WHERE delivery #>> '{message,alerts,0,news}' = 'resolved'`)
+	}
+	noLine := errors.New("no line")
+	dueNow := func() {
+		t.Helper()
+		execSuper(t, s, `UPDATE reconciled.delivery SET next_attempt = now(), delivery = jsonb_set(delivery, '{nextAttempt}', to_jsonb(now())) WHERE done_at IS NULL`)
+	}
+
+	want(news(noLine), alert.Fired)
+	over()
+	see(t, book, duplicate("A/1"), duplicate("B/1")) // another alert is not held up
+	if waiting, _, _, err := book.Waiting(t.Context(), desk.Name); err != nil || len(waiting) != 1 || waiting[0].Alert == began.ID {
+		t.Errorf("waiting %+v, %v; want the other alert's alone", waiting, err)
+	}
+	want(news(nil)) // put off
+	dueNow()
+	want(news(noLine), alert.Fired) // both are due, and the first fails again
+	dueNow()
+	want(news(nil), alert.Fired)
+	want(news(nil), alert.Over)
+	want(news(nil))
+}
+
+func TestWhatAReceiverRefusesHoldsUpNothing(t *testing.T) {
+	s, _ := site(t)
+	book := postgres.NewAlerts(s.DB)
+	began := see(t, book, duplicate("A/1"))[0]
+	end := alert.Deliver([]alert.Notice{{News: alert.Over, At: began.Since, Alert: began}}, []alert.Channel{desk})
+	if err := book.Keep(t.Context(), end); err != nil {
+		t.Fatal(err)
+	}
+	waiting, sent, now, err := book.Waiting(t.Context(), desk.Name)
+	if err != nil || len(waiting) != 1 {
+		t.Fatalf("waiting %+v, %v; want the beginning alone", waiting, err)
+	}
+	if err := book.Keep(t.Context(), desk.Due(now, waiting, sent)[0].Failed(now, alert.ErrRefused)); err != nil {
+		t.Fatal(err)
+	}
+	if waiting, _, _, err = book.Waiting(t.Context(), desk.Name); err != nil || len(waiting) != 1 || waiting[0].ID != end[0].ID {
+		t.Errorf("waiting %+v, %v; want the end", waiting, err)
+	}
+}
+
 func TestAnAcknowledgementIsAuditedAndRefusedForWhatIsOver(t *testing.T) {
 	s, _ := site(t)
 	book := postgres.NewAlerts(s.DB)
