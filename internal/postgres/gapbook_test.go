@@ -190,8 +190,8 @@ func TestHealthCountsWhatTheGapBookLists(t *testing.T) {
 		}
 		return s, kinds
 	}
-	h.exec(`UPDATE reconciled.gap SET first_seen = now() - interval '2 h' WHERE class = 'waiting'`)
-	h.exec(`UPDATE reconciled.gap SET first_seen = now() - interval '9 h' WHERE class <> 'waiting'`)
+	h.exec(`UPDATE reconciled.gap SET class_since = now() - interval '2 h' WHERE class = 'waiting'`)
+	h.exec(`UPDATE reconciled.gap SET class_since = now() - interval '9 h' WHERE class <> 'waiting'`)
 	h.exec(`UPDATE public.stores SET name = 'Café Centro' WHERE id = $1`, shop)
 	if s, _ := measure(); s.Name != "Café Centro" {
 		t.Errorf("the store is called %q", s.Name)
