@@ -64,7 +64,8 @@ type Daemon struct {
 	looks    slots
 	stopping chan struct{}
 	stopOnce sync.Once
-	beat     atomic.Int64 // unix seconds of the scheduler's last heartbeat
+	beat     atomic.Pointer[time.Time] // the scheduler's last heartbeat, by the monotonic clock
+	wall     func(time.Time) time.Time // what a clock on the wall shows
 
 	mu      sync.Mutex
 	workers map[uuid.UUID]*worker
@@ -84,6 +85,7 @@ func New(locker Locker, runs History, monitor *Monitor, tasks []*Task, logger *z
 	return &Daemon{
 		locker: locker, runs: runs, monitor: monitor, tasks: tasks, opts: opts, logger: logger,
 		slots: make(slots, opts.Parallel), looks: make(slots, opts.Parallel), stopping: make(chan struct{}), workers: map[uuid.UUID]*worker{},
+		wall: onWall,
 	}
 }
 
@@ -108,7 +110,7 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var workers sync.WaitGroup
-	schedule := cron.New(cron.WithChain(chain(d.logger)...), cron.WithLogger(cronLogger{d.logger}))
+	schedule := cron.New(cron.WithLogger(cronLogger{d.logger}))
 	begin := func(store uuid.UUID) {
 		w := newWorker(d, store)
 		d.mu.Lock()
@@ -120,10 +122,10 @@ func (d *Daemon) Serve(ctx context.Context) error {
 				continue
 			}
 			w.submit(task, ByStart)
-			schedule.Schedule(spread{task.Schedule, offsetOf(store, task.Schedule)}, cron.FuncJob(func() { w.submit(task, BySchedule) }))
+			schedule.Schedule(spread{task.Schedule, offsetOf(store, task.Schedule)}, d.job(func() { w.submit(task, BySchedule) }))
 		}
 		if at := d.opts.WatchSchedule; d.opts.Watch != nil {
-			schedule.Schedule(spread{at, offsetOf(store, at)}, cron.FuncJob(func() { d.watch(ctx, w) }))
+			schedule.Schedule(spread{at, offsetOf(store, at)}, d.job(func() { d.watch(ctx, w) }))
 		}
 	}
 	if err := d.discover(ctx, begin); err != nil {
@@ -132,16 +134,17 @@ func (d *Daemon) Serve(ctx context.Context) error {
 		workers.Wait()
 		return err
 	}
-	schedule.Schedule(cron.Every(time.Minute), cron.FuncJob(func() {
+	schedule.Schedule(cron.Every(time.Minute), d.job(func() {
 		listing, cancel := context.WithTimeout(working, time.Minute)
 		defer cancel()
 		if err := d.discover(listing, begin); err != nil {
 			d.logger.Error("stores not listed", zap.Error(err))
 		}
 	}))
-	d.beat.Store(time.Now().Unix())
-	schedule.Schedule(cron.Every(time.Second), cron.FuncJob(func() { d.beat.Store(time.Now().Unix()) }))
+	d.live()
+	schedule.Schedule(cron.Every(time.Second), d.job(d.live))
 	schedule.Start()
+	workers.Go(func() { d.mindClock(ctx, schedule) })
 	if d.opts.Watch != nil {
 		telling, stopTelling := context.WithCancel(working)
 		var told sync.WaitGroup
@@ -173,6 +176,12 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	stopWatchdog()
 	d.logger.Info("daemon stopped")
 	return nil
+}
+
+// job is work as the scheduler takes it. It is wrapped here, once: an entry that is made
+// anew is still the same job, which may be running.
+func (d *Daemon) job(work func()) cron.Job {
+	return cron.NewChain(chain(d.logger)...).Then(cron.FuncJob(work))
 }
 
 // chain wraps every scheduled job. SkipIfStillRunning must be outermost: inside
@@ -304,7 +313,7 @@ func (d *Daemon) Ready(ctx context.Context) error {
 	if d.isStopping() {
 		return errors.New("the daemon is stopping")
 	}
-	if d.beat.Load() == 0 {
+	if d.beat.Load() == nil {
 		return errors.New("the daemon has not started")
 	}
 	if err := d.opts.Ping(ctx); err != nil {

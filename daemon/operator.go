@@ -130,8 +130,11 @@ func (d *Daemon) Health(ctx context.Context, store uuid.UUID, fresh bool) (healt
 	if d.worker(store) == nil || d.monitor == nil {
 		return health.Report{}, httpapi.ErrUnknownStore
 	}
-	if report, ok := d.monitor.Latest(store); ok && !fresh && time.Since(report.Timestamp) < healthAge {
-		return report, nil
+	if report, ok := d.monitor.Latest(store); ok && !fresh {
+		// A report from the future is of before the clock was set back: its age is not known.
+		if age := time.Since(report.Timestamp); age >= 0 && age < healthAge {
+			return report, nil
+		}
 	}
 	return d.monitor.Fresh(ctx, store)
 }

@@ -16,6 +16,12 @@ func notify(state string) { _, _ = systemd.SdNotify(false, state) }
 // fed: a wedged scheduler is restarted, as no process looks more alive.
 const staleBeat = 15 * time.Second
 
+// live notes that the scheduler is alive.
+func (d *Daemon) live() {
+	now := time.Now()
+	d.beat.Store(&now)
+}
+
 // watchdog feeds systemd's watchdog at half its period while the scheduler beats.
 func (d *Daemon) watchdog() (stop func()) {
 	period, err := systemd.SdWatchdogEnabled(false)
@@ -28,7 +34,7 @@ func (d *Daemon) watchdog() (stop func()) {
 		ticker := time.NewTicker(period / 2)
 		defer ticker.Stop()
 		for {
-			if time.Since(time.Unix(d.beat.Load(), 0)) < staleBeat || d.isStopping() {
+			if time.Since(*d.beat.Load()) < staleBeat || d.isStopping() {
 				notify("WATCHDOG=1")
 			} else {
 				d.logger.Error("watchdog not fed: the scheduler stands still")

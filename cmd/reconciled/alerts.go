@@ -47,7 +47,7 @@ func (k alertsListCommand) Run(d *deps) error {
 	if err != nil {
 		return err
 	}
-	stale := time.Since(looked) > staleLook
+	stale := time.Since(looked).Abs() > staleLook
 	switch {
 	case k.Output == "json":
 		err = printJSON(d.stdout, append([]alert.Alert{}, list...))
@@ -69,7 +69,8 @@ func (k alertsListCommand) Run(d *deps) error {
 	return err
 }
 
-// staleLook is how old the daemon's last look may be.
+// staleLook is how old the daemon's last look may be, or how far ahead: this clock is
+// not the database's. Further ahead, the clock was set back, and its age is not known.
 const staleLook = 10 * time.Minute
 
 func printAlerts(d *deps, store uuid.UUID, list []alert.Alert) error {

@@ -51,6 +51,23 @@ func TestAlertsAreShownAndTakenOn(t *testing.T) {
 	cmd(t, "--config", config, "alerts").want(t, exitDiffers, "acknowledged by ana")
 }
 
+func TestALookAheadOfTheClockIsNone(t *testing.T) {
+	site := postgrestest.New(t)
+	site.AddStore(t, shopID)
+	config := file(t, storeConfig, site.Server.URL("reconciled_runtime", site.Name), "http://127.0.0.1:1", unused(t))
+	looked := func(when string) {
+		err := site.Server.Exec(t.Context(), site.Name, `INSERT INTO reconciled.alert_look (store_id, looked_at) VALUES ('`+shopID.String()+`', now() + interval '`+when+`')
+			ON CONFLICT (store_id) DO UPDATE SET looked_at = excluded.looked_at`)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	looked("5 seconds") // the database's clock is not this one
+	cmd(t, "--config", config, "alerts").want(t, exitOK, "nothing is wrong")
+	looked("3 hours")
+	cmd(t, "--config", config, "alerts").want(t, exitTrouble, "is not being looked at (last at ")
+}
+
 func TestATestMessageGoesOverEachChannelAndSaysSo(t *testing.T) {
 	var mu sync.Mutex
 	var heard []string
