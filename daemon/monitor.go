@@ -144,7 +144,7 @@ func (m *Monitor) Measure(ctx context.Context, store uuid.UUID) (health.Report, 
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s.Duties = m.duties(store, s.At)
+	s.Duties = m.duties(store, s)
 	s.LockDegraded = m.opts.Redis && m.degraded[store]
 	s.More.LockBackend = "fence"
 	if m.opts.Redis && !s.LockDegraded {
@@ -159,19 +159,23 @@ func (m *Monitor) Measure(ctx context.Context, store uuid.UUID) (health.Report, 
 // lateMargin is what a task may take beside its times: they are spread over a minute.
 const lateMargin = time.Minute
 
-// duties say for how long each scheduled task has come to no good end.
-func (m *Monitor) duties(store uuid.UUID, now time.Time) []health.Duty {
+// duties say for how long each scheduled task has come to no good end. A restart is none:
+// of rounds, which are all in the history, the last success there counts. Ages are reckoned
+// by the monotonic clock, as far as they lie within this process.
+func (m *Monitor) duties(store uuid.UUID, s health.Snapshot) []health.Duty {
 	var duties []health.Duty
 	for _, task := range slices.Sorted(maps.Keys(m.schedule)) {
-		good := m.started
-		if at := m.ends[store][task].at; at.After(good) {
-			good = at
+		age := time.Since(m.started)
+		if at := m.ends[store][task].at; !at.IsZero() {
+			age = time.Since(at)
+		} else if task == TaskReconcile {
+			age = max(age, time.Duration(s.LastReconcile.SecondsSince)*time.Second)
 		}
-		due := good // a schedule may rest, at night for one
+		due := s.At.Add(-age) // a schedule may rest, at night for one
 		for range max(m.opts.LatePeriods, 1) {
 			due = m.schedule[task].Next(due)
 		}
-		duties = append(duties, health.Duty{Task: task, Since: now.Sub(good), Due: due.Add(lateMargin)})
+		duties = append(duties, health.Duty{Task: task, Since: age, Due: due.Add(lateMargin)})
 	}
 	return duties
 }
