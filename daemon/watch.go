@@ -56,7 +56,7 @@ type WatchOptions struct {
 	Screen *alert.Channel
 	// Gap is how long after another daemon's look a store is not looked at.
 	Gap     time.Duration
-	Host    string             // of this process, as people know it
+	Outage  *Outage
 	Metrics *telemetry.Metrics // may be nil
 }
 
@@ -66,14 +66,13 @@ type Watch struct {
 	book    Book
 	opts    WatchOptions
 	logger  *zap.Logger
-	outage  *outage
 	sender  uuid.UUID // of this process
 	wake    map[string]chan struct{}
 }
 
 // NewWatch looks through monitor.
 func NewWatch(monitor *Monitor, book Book, logger *zap.Logger, opts WatchOptions) *Watch {
-	w := &Watch{monitor: monitor, book: book, opts: opts, logger: logger, sender: uuid.New(), outage: &outage{}, wake: map[string]chan struct{}{}}
+	w := &Watch{monitor: monitor, book: book, opts: opts, logger: logger, sender: uuid.New(), wake: map[string]chan struct{}{}}
 	for _, outlet := range opts.Outlets {
 		w.wake[outlet.Name] = make(chan struct{}, 1)
 	}
@@ -129,7 +128,7 @@ func (w *Watch) look(ctx context.Context, store uuid.UUID) (screen bool, err err
 // database says whether the database is down now for a store, and why: nil when it is
 // not.
 func (w *Watch) database(store uuid.UUID, down error) {
-	w.outage.step(w.opts.Host, w.opts.Outlets, store, down)
+	w.opts.Outage.step(store, down)
 }
 
 // counted are the alerts of a store that are not over, by code and state.
@@ -188,9 +187,7 @@ func (w *Watch) serve(ctx context.Context, outlet Outlet) {
 	defer w.release(ctx, outlet)
 	for {
 		if outlet.Bare { // first: it needs no database, which may hang
-			if err := w.outage.deliver(ctx, outlet); err != nil {
-				w.logger.Warn("message not sent", zap.String("channel", outlet.Name), zap.Error(err))
-			}
+			w.opts.Outage.deliver(ctx, outlet)
 		}
 		if w.claim(ctx, outlet) {
 			w.deliver(ctx, outlet)

@@ -90,13 +90,15 @@ func TestBadInputHasItsExitCodeAndItsMessage(t *testing.T) {
 	cmd(t, "--config", "/nonexistent/x.yaml", "check-config").want(t, exitConfig, "/nonexistent/x.yaml")
 	cmd(t, "--config", good, "reconcile", "--store", "tienda-1").want(t, exitTrouble, "--store", "tienda-1")
 	cmd(t, "--config", good, "reconcile").want(t, exitTrouble, "text/html", "captive portal")
-	cmd(t, "--config", file(t, storeConfig, "postgres://reconciled_runtime@127.0.0.1:1/velox", html.URL, unused(t)), "run").
+	cmd(t, "--config", file(t, storeConfig, "postgres://reconciled_runtime@127.0.0.1:1/velox", html.URL, unused(t)), "reconcile").
 		want(t, exitTrouble, "127.0.0.1:1")
 	cmd(t, "--config", file(t, storeConfig, "postgres://u:s3cret@[::1", html.URL, unused(t)), "run").want(t, exitTrouble, "database url")
+	cmd(t, "--config", file(t, storeConfig, site.Server.URL("reconciled_runtime", "nowhere"), html.URL, unused(t)), "run").
+		want(t, exitTrouble, "nowhere") // it answers: nothing to wait for
 	cmd(t, "--config", good, "health").want(t, exitTrouble, "no daemon answers")
 	cmd(t, "--config", good, "dance").want(t, exitTrouble, "dance")
 	cmd(t, "version").want(t, exitOK, "reconciled")
-	if r := cmd(t, "--config", file(t, storeConfig, "postgres://u:s3cret@127.0.0.1:1/x", html.URL, unused(t)), "run"); strings.Contains(r.err, "s3cret") {
+	if r := cmd(t, "--config", file(t, storeConfig, "postgres://u:s3cret@127.0.0.1:1/x", html.URL, unused(t)), "reconcile"); strings.Contains(r.err, "s3cret") {
 		t.Errorf("a password was printed: %s", r.err)
 	}
 }

@@ -44,7 +44,16 @@ func serve(d *deps, mode config.Mode) error {
 		return err
 	}
 	defer func() { _ = logger.Sync() }()
-	s, err := openSite(d.ctx, c)
+	told, err := outlets(c.Alerts, logger)
+	if err != nil {
+		return err
+	}
+	outage := daemon.NewOutage(place(c), told, logger)
+	var s *site
+	err = outage.Await(d.ctx, func(ctx context.Context) (err error) { s, err = openSite(ctx, c); return err }, away)
+	if d.ctx.Err() != nil && err != nil {
+		return nil // told to stop while it waited
+	}
 	if err != nil {
 		return err
 	}
@@ -61,7 +70,7 @@ func serve(d *deps, mode config.Mode) error {
 		}
 	}
 	metrics := telemetry.NewMetrics(versionText())
-	process, err := newDaemon(s, mode, logger, metrics)
+	process, err := newDaemon(s, mode, outage, told, logger, metrics)
 	if err != nil {
 		return err
 	}
@@ -79,7 +88,7 @@ func serve(d *deps, mode config.Mode) error {
 	return all.Wait()
 }
 
-func newDaemon(s *site, mode config.Mode, logger *zap.Logger, metrics *telemetry.Metrics) (*daemon.Daemon, error) {
+func newDaemon(s *site, mode config.Mode, outage *daemon.Outage, told []daemon.Outlet, logger *zap.Logger, metrics *telemetry.Metrics) (*daemon.Daemon, error) {
 	c, runs := s.config, postgres.NewRuns(s.db)
 	monitor := newMonitor(s, metrics)
 	var tasks []*daemon.Task
@@ -110,7 +119,7 @@ func newDaemon(s *site, mode config.Mode, logger *zap.Logger, metrics *telemetry
 		}
 	}
 	tasks = append(tasks, daemon.HealFull(s.log, s.healer))
-	watch, every, err := newWatch(s, monitor, logger, metrics)
+	watch, every, err := newWatch(s, monitor, outage, told, logger, metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -124,17 +133,13 @@ func newDaemon(s *site, mode config.Mode, logger *zap.Logger, metrics *telemetry
 }
 
 // newWatch makes what tells people, and says how often it looks.
-func newWatch(s *site, monitor *daemon.Monitor, logger *zap.Logger, metrics *telemetry.Metrics) (*daemon.Watch, schedule, error) {
+func newWatch(s *site, monitor *daemon.Monitor, outage *daemon.Outage, told []daemon.Outlet, logger *zap.Logger, metrics *telemetry.Metrics) (*daemon.Watch, schedule, error) {
 	c := s.config
 	every, err := config.ParseSchedule(c.Schedule.Watch)
 	if err != nil {
 		return nil, nil, err
 	}
-	told, err := outlets(c.Alerts, logger)
-	if err != nil {
-		return nil, nil, err
-	}
-	opts := daemon.WatchOptions{Outlets: told, Host: owner(), Metrics: metrics}
+	opts := daemon.WatchOptions{Outlets: told, Outage: outage, Metrics: metrics}
 	next := every.Next(time.Now())
 	opts.Gap = min(every.Next(next).Sub(next)/2, 30*time.Second) // also where it rests at night
 	if !c.Observing() && c.Alerts.Screens {

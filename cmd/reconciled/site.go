@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
@@ -77,6 +78,16 @@ func openSite(ctx context.Context, c *config.Config) (_ *site, err error) {
 }
 
 const openTimeout = 15 * time.Second
+
+// away says whether openSite failed for a database that does not answer: that passes. What
+// it answers itself, of a password for one, passes only when it says that it is busy.
+func away(err error) bool {
+	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return strings.HasPrefix(said.Code, "57") || strings.HasPrefix(said.Code, "53") // starting or stopping; no connection left
+	}
+	_, unreached := errors.AsType[*pgconn.ConnectError](err)
+	return unreached || errors.Is(err, context.DeadlineExceeded)
+}
 
 // Close undoes what openSite did.
 func (s *site) Close() {
@@ -162,10 +173,15 @@ func (s *site) stores(ctx context.Context) ([]uuid.UUID, error) {
 }
 
 // owner names this process for whoever finds the lock held.
-func owner() string {
+func owner() string { return fmt.Sprintf("%s pid %d", hostname(), os.Getpid()) }
+
+// place names this daemon, whichever process it is: its address is its own on its host.
+func place(c *config.Config) string { return fmt.Sprintf("%s (%s)", hostname(), c.API.Listen) }
+
+func hostname() string {
 	host, err := os.Hostname()
 	if err != nil {
-		host = "unknown host"
+		return "unknown host"
 	}
-	return fmt.Sprintf("%s pid %d", host, os.Getpid())
+	return host
 }

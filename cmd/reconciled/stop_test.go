@@ -50,16 +50,29 @@ func TestSIGTERMEndsThePageAndReleasesTheLock(t *testing.T) {
 
 func TestSystemdIsToldAndItsWatchdogFed(t *testing.T) {
 	c := newChain(t, stage.Options{}, 0)
+	told := systemd(t, c.Central)
+	c.Central.Setenv("WATCHDOG_USEC", "1000000")
+	c.start(c.Central)
+	told("READY=1")
+	told("WATCHDOG=1")
+	told("WATCHDOG=1")
+	if err := c.Central.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	told("STOPPING=1")
+}
+
+// systemd hears what a node says from its next start on; told waits for some of it.
+func systemd(t *testing.T, node *stage.Node) (told func(want string)) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close()
-	c.Central.Setenv("NOTIFY_SOCKET", path)
-	c.Central.Setenv("WATCHDOG_USEC", "1000000")
-	c.start(c.Central)
-	told := func(want string) {
+	t.Cleanup(func() { _ = socket.Close() })
+	node.Setenv("NOTIFY_SOCKET", path)
+	return func(want string) {
 		t.Helper()
 		b := make([]byte, 4096)
 		if err := socket.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
@@ -75,11 +88,4 @@ func TestSystemdIsToldAndItsWatchdogFed(t *testing.T) {
 			}
 		}
 	}
-	told("READY=1")
-	told("WATCHDOG=1")
-	told("WATCHDOG=1")
-	if err := c.Central.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	told("STOPPING=1")
 }
