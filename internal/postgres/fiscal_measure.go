@@ -76,7 +76,7 @@ func measureRanges(ctx context.Context, tx pgx.Tx, store velox.StoreID, scope Fi
 	for _, o := range overlaps[:min(len(overlaps), affectedAtMost)] {
 		a, b := o.Ranges[0], o.Ranges[1]
 		into.Details = append(into.Details, health.Affected{
-			Kind: "fiscal_overlap", ID: fmt.Sprintf("%s/%d-%d/%s/%s", o.Code, o.From, o.To, a.Device, b.Device),
+			Kind: "fiscal_overlap", ID: fmt.Sprintf("%s/%d-%d/%s/%s", o.Code, o.From, o.To, a.key(store), b.key(store)),
 			Text: fmt.Sprintf("series %s, numbers %d to %d are in %s and in %s", o.Code, o.From, o.To, a.text(store), b.text(store)),
 		})
 	}
@@ -90,6 +90,14 @@ func (r FiscalRange) text() string {
 		where = "in sale " + r.SeenIn.String()
 	}
 	return fmt.Sprintf("series %s, %s: used up to %d, but %d was seen %s", r.Code, r.RangeOwner.text(r.Store), r.UsedTo, r.Seen, where)
+}
+
+// key names the device, and its store where that is another.
+func (r RangeOwner) key(store velox.StoreID) string {
+	if r.Store == store {
+		return r.Device
+	}
+	return r.Device + "@" + r.Store.String()
 }
 
 func (r RangeOwner) text(store velox.StoreID) string {

@@ -251,7 +251,7 @@ func TestI10OnlyCentralIsToldOfNumbersThatTwoStoresShare(t *testing.T) {
 	if got := details(s, "fiscal_duplicate"); !strings.Contains(got, id("sale one").String()) || !strings.Contains(got, both) {
 		t.Errorf("central names %q", got)
 	}
-	want := fmt.Sprintf("A/150-199/%s/%s", tillA, tillB)
+	want := fmt.Sprintf("A/150-199/%s/%s@%s", tillA, tillB, otherShop)
 	if got := details(s, "fiscal_overlap"); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "of store "+otherShop.String()) {
 		t.Errorf("central names %q, want %s first", got, want)
 	}
