@@ -142,3 +142,11 @@ func TestAMigratedDatabaseStaysAsItIs(t *testing.T) {
 	c := newChain(t, stage.Options{}, 0)
 	cmd(t, "--config", c.Store.Config, "migrate").want(t, exitOK, "up to date")
 }
+
+func TestCentralAwaitsAStoreThatNeverCalled(t *testing.T) {
+	c := newChain(t, stage.Options{}, 0)
+	c.start(c.Central)
+	if n := c.number(c.super(c.Central), `SELECT count(*) FROM reconciled.heard WHERE store_id = $1`, shopID); n != 1 {
+		t.Errorf("%d stores awaited, want 1", n)
+	}
+}

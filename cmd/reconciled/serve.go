@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -197,11 +199,15 @@ func listeners(ctx context.Context, s *site, mode config.Mode, process *daemon.D
 		return []*server{api}, nil
 	}
 	installation, err := s.db.Installation(ctx)
+	alerts, tokens := postgres.NewAlerts(s.db), s.config.Tokens()
+	if err == nil {
+		err = alerts.Await(ctx, slices.Collect(maps.Keys(tokens)))
+	}
 	if err != nil {
 		return nil, errors.Join(err, api.listener.Close())
 	}
 	stores, err := listen("stores", s.config.Serve.Listen, central.NewServer(door{s.log, s.config.Observing()}, central.ServerOptions{
-		Installation: installation, Tokens: s.config.Tokens(), Heard: postgres.NewAlerts(s.db).Hear,
+		Installation: installation, Tokens: tokens, Heard: alerts.Hear,
 		Failed: func(call string, store velox.StoreID, err error) {
 			logger.Error("call failed", zap.String("call", call), zap.Stringer("store", store), zap.Error(err))
 		},

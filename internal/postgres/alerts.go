@@ -288,3 +288,12 @@ func (a *Alerts) Hear(ctx context.Context, store velox.StoreID) error {
 	}
 	return nil
 }
+
+// Await begins to count how long stores are silent that have never called.
+func (a *Alerts) Await(ctx context.Context, stores []velox.StoreID) error {
+	_, err := a.db.Pool.Exec(ctx, `INSERT INTO reconciled.heard (store_id, at) SELECT unnest($1::uuid[]), now() ON CONFLICT DO NOTHING`, stores)
+	if err != nil {
+		return fmt.Errorf("await stores: %w", err)
+	}
+	return nil
+}

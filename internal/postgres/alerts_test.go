@@ -278,7 +278,7 @@ func TestTheShopsScreensAreToldOnce(t *testing.T) {
 	}
 }
 
-func TestAStoreThatHasCalledIsNotSilent(t *testing.T) {
+func TestAStoreIsSilentSinceItCalledOrWasAwaited(t *testing.T) {
 	s, log := site(t)
 	silent := func(central bool) int64 {
 		t.Helper()
@@ -288,15 +288,27 @@ func TestAStoreThatHasCalledIsNotSilent(t *testing.T) {
 		}
 		return snapshot.More.SilentSeconds
 	}
+	book := postgres.NewAlerts(s.DB)
+	await := func() {
+		t.Helper()
+		if err := book.Await(t.Context(), []uuid.UUID{shop, otherShop}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if got := silent(true); got != -1 {
-		t.Errorf("silent for %d s before it was ever heard of", got)
+		t.Errorf("silent for %d s before anybody awaited it", got)
 	}
-	if err := postgres.NewAlerts(s.DB).Hear(t.Context(), shop); err != nil {
-		t.Fatal(err)
-	}
+	await()
 	execSuper(t, s, `UPDATE reconciled.heard SET at = now() - interval '3 h'`)
+	await() // central was started again
 	if got := silent(true); got < 3*3600 || got > 3*3600+60 {
 		t.Errorf("silent for %d s, want three hours", got)
+	}
+	if err := book.Hear(t.Context(), shop); err != nil {
+		t.Fatal(err)
+	}
+	if got := silent(true); got < 0 || got > 60 {
+		t.Errorf("silent for %d s after it called", got)
 	}
 	if got := silent(false); got != -1 {
 		t.Errorf("silent for %d s at a store", got)

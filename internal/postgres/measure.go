@@ -226,7 +226,8 @@ func measureClock(ctx context.Context, tx pgx.Tx, _ velox.StoreID, into *health.
 	return nil
 }
 
-// measureSilence is for how long central has not heard of a store.
+// measureSilence is for how long central has not heard of a store, since it was first
+// awaited if it never called.
 func measureSilence(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *health.Snapshot) error {
 	into.More.SilentSeconds = -1
 	if !into.Central {
