@@ -77,7 +77,7 @@ type More struct {
 	RemoteLatencyMs         int64  `json:"remoteLatencyMs"`
 	ClockSkewMs             int64  `json:"clockSkewMs"`     // how far this clock is ahead of central's, or the database's
 	DiskUsedPercent         int64  `json:"diskUsedPercent"` // of the fullest disk that is watched
-	SilentSeconds           int64  `json:"silentSeconds"`   // at central: since the store was last heard of; -1: never
+	SilentSeconds           int64  `json:"silentSeconds"`   // at central: since the store was last heard of, or central first waited for it; -1: it has no token
 	LockBackend             string `json:"lockBackend"`     // redis, or fence: without Redis, or while it is away
 }
 

@@ -353,3 +353,28 @@ func TestAPriceThatWasSetBackOnlineStays(t *testing.T) {
 	}
 	h.expect("40.00 1.00 Abarrotes", `SELECT concat_ws(' ', price_bs, price_usd, category) FROM products`)
 }
+
+// Of a product that gets a new price every day not all prices are read: the newest stands,
+// and one that comes late does not.
+func TestADailyPriceIsTheNewestWhateverComesLate(t *testing.T) {
+	h := newHealing(t, healer.Options{})
+	priced := func(minute int) said {
+		return event(fmt.Sprint("price ", minute), velox.PriceChanged, minute, map[string]any{"product_id": flour, "price_bs": minute, "price_usd": "1.5"})
+	}
+	events := []said{product("flour", 0)}
+	for day := 1; day <= 120; day++ {
+		events = append(events, priced(day*10))
+	}
+	h.pushed(right, events...)
+	h.mends(0)
+	h.expect("1200.00 1.50", `SELECT concat_ws(' ', price_bs, price_usd) FROM products`)
+	// The backend projects it over the newest: it looks at no time.
+	h.ago("1 hour")
+	h.exec(`UPDATE products SET created_at = now() - interval '2 hours', updated_at = now() - interval '1 hour'`)
+	h.log(priced(15))
+	h.exec(`INSERT INTO outbox_entries (event_id, event_type, store_id, target, status, processed_at) VALUES ($1, 'PriceChanged', $2, 'projection', 'processed', now())`,
+		id("event price 15").String(), shop)
+	h.exec(`UPDATE products SET price_bs = 15, updated_at = now()`)
+	h.mends(1)
+	h.expect("1200.00 1.50", `SELECT concat_ws(' ', price_bs, price_usd) FROM products`)
+}

@@ -26,6 +26,11 @@ type history struct {
 	written map[uuid.UUID]velox.Millis // when each was projected, as far as is written down
 }
 
+// pricesAtMost bounds what is read of a product that gets a new price every day. Each
+// change sets both prices, so that of many the newest matter, and those that came last: the
+// backend looks at no time and leaves what came last.
+const pricesAtMost = 50
+
 // histories reads the events of entities.
 func (r *factReader) histories(member string, types []velox.Type, ids []uuid.UUID) map[uuid.UUID]history {
 	all := map[uuid.UUID]history{}
@@ -33,20 +38,23 @@ func (r *factReader) histories(member string, types []velox.Type, ids []uuid.UUI
 		return all
 	}
 	r.failed = "history by " + member
-	rows, err := r.q.Query(r.ctx, saying(eventColumns+`, asked.id, reconciled.ms(greatest(
+	rows, err := r.q.Query(r.ctx, `SELECT * FROM (`+saying(eventColumns+`, least(row_number() OVER (PARTITION BY asked.id, e.type ORDER BY e.created_at DESC),
+				row_number() OVER (PARTITION BY asked.id, e.type ORDER BY e.received_at DESC)) AS place,
+			asked.id, reconciled.ms(greatest(
 			(SELECT max(o.processed_at) FROM public.outbox_entries o WHERE o.event_id IN (e.event_id::text, upper(e.event_id::text)) AND o.target = 'projection'),
 			(SELECT max(h.healed_at) FROM reconciled.heal_log h WHERE h.store_id = e.store_id AND h.event_id = e.event_id AND h.strategy = 'native')))`,
-		member, `e.type = ANY($3)`), r.store, ids, types)
+		member, `e.type = ANY($3)`)+`) said WHERE type <> 'PriceChanged' OR place <= $4`, r.store, ids, types, pricesAtMost)
 	if err != nil {
 		r.err = err
 		return all
 	}
 	_, r.err = pgx.CollectRows(rows, func(found pgx.CollectableRow) (struct{}, error) {
 		var (
-			id uuid.UUID
-			at *velox.Millis
+			place int64
+			id    uuid.UUID
+			at    *velox.Millis
 		)
-		e, err := scanEvent(alongside{found, []any{&id, &at}})
+		e, err := scanEvent(alongside{found, []any{&place, &id, &at}})
 		h := all[id]
 		if h.written == nil {
 			h.written = map[uuid.UUID]velox.Millis{}
