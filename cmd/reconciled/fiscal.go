@@ -89,11 +89,12 @@ func (f fiscalFlags) openSite(d *deps) (*fiscalSite, error) {
 }
 
 // fiscalDuplicatesCommand is `reconciled fiscal duplicates`: exit 0 when there are none,
-// else 1.
+// else 1; of those that are resolved, 0.
 type fiscalDuplicatesCommand struct {
 	fiscalFlags
-	Export string `help:"Write all there is about them to this file; or, into a directory, to one file of each format." type:"path" placeholder:"FILE-or-DIR"`
-	Format string `help:"Of what is exported: json has everything, csv a line for each sale." enum:"json,csv," default:""`
+	Resolved bool   `help:"Those that were: of which all sales but one are voided, with the voids."`
+	Export   string `help:"Write all there is about them to this file; or, into a directory, to one file of each format." type:"path" placeholder:"FILE-or-DIR"`
+	Format   string `help:"Of what is exported: json has everything, csv a line for each sale." enum:"json,csv," default:""`
 }
 
 // fiscalShown bounds what is listed; what is exported is all.
@@ -102,6 +103,7 @@ const fiscalShown = 50
 // duplicateList is what it shows.
 type duplicateList struct {
 	Store      uuid.NullUUID             `json:"store_id"` // null: all stores
+	Resolved   bool                      `json:"resolved,omitempty"`
 	Total      int                       `json:"total"`
 	Duplicates []postgres.FiscalEvidence `json:"duplicates"` // at most 50, by number
 	Exported   []exported                `json:"exported,omitempty"`
@@ -123,18 +125,18 @@ func (k fiscalDuplicatesCommand) Run(d *deps) error {
 	if len(targets) > 0 {
 		limit = math.MaxInt32
 	}
-	found, total, err := s.watch.Evidence(d.ctx, s.scope, limit)
+	found, total, err := s.watch.Evidence(d.ctx, s.scope, k.Resolved, limit)
 	if err != nil {
 		return err
 	}
-	list := duplicateList{Store: s.store, Total: total, Duplicates: found[:min(len(found), fiscalShown)]}
+	list := duplicateList{Store: s.store, Resolved: k.Resolved, Total: total, Duplicates: found[:min(len(found), fiscalShown)]}
 	if total > 0 && len(targets) > 0 {
 		installation, err := s.db.Installation(d.ctx)
 		if err != nil {
 			return err
 		}
 		pack := evidencePack{
-			Made: now, Version: versionText(), Installation: installation, Stores: s.whose(), duplicates: found,
+			Resolved: k.Resolved, Made: now, Version: versionText(), Installation: installation, Stores: s.whose(), duplicates: found,
 		}
 		for _, t := range targets {
 			written, err := pack.write(t)
@@ -149,15 +151,19 @@ func (k fiscalDuplicatesCommand) Run(d *deps) error {
 	} else {
 		err = printDuplicates(d.stdout, list, s.whose())
 	}
-	if err == nil && total > 0 {
+	if err == nil && total > 0 && !k.Resolved {
 		err = exitError(exitDiffers)
 	}
 	return err
 }
 
 func printDuplicates(out io.Writer, list duplicateList, whose string) error {
-	if list.Total == 0 {
-		fmt.Fprintf(out, "%s: no fiscal number is used twice\n", whose)
+	switch {
+	case list.Total == 0 && list.Resolved:
+		fmt.Fprintf(out, "%s: no fiscal number was used twice and resolved by a void\n", whose)
+		return nil
+	case list.Total == 0:
+		fmt.Fprintf(out, "%s: no fiscal number is used twice; `reconciled fiscal duplicates --resolved` lists those that were\n", whose)
 		return nil
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -177,7 +183,11 @@ func printDuplicates(out io.Writer, list duplicateList, whose string) error {
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
-	fmt.Fprintf(out, "%s: %d fiscal numbers are used twice; call legal and accounting: of each all sales but one must be voided by hand, at the POS (runbook 2)\n", whose, list.Total)
+	if list.Resolved {
+		fmt.Fprintf(out, "%s: %d fiscal numbers were used twice, and voids left each at most one sale\n", whose, list.Total)
+	} else {
+		fmt.Fprintf(out, "%s: %d fiscal numbers are used twice; call legal and accounting: of each all sales but one must be voided by hand, at the POS (runbook 2)\n", whose, list.Total)
+	}
 	for _, e := range list.Exported {
 		fmt.Fprintf(out, "  written: %s\n    SHA-256 of all that follows its first line: %s\n", e.Path, e.SHA256)
 	}

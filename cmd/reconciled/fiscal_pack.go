@@ -24,6 +24,7 @@ import (
 // that follows it: `tail -n +2 FILE | sha256sum` gives the same.
 type evidencePack struct {
 	What         string    `json:"what"`
+	Resolved     bool      `json:"resolved"` // voids left each number at most one sale
 	Made         time.Time `json:"made_at"`
 	Version      string    `json:"version"`
 	Installation uuid.UUID `json:"installation_id"` // whose log and rows these are
@@ -139,7 +140,11 @@ func (p evidencePack) contentJSON() ([]byte, error) {
 // In CSV it is a line for each sale, behind one for the header and one that names the
 // columns.
 func (p evidencePack) headerCSV() ([]byte, error) {
-	return csvLine(p.What, "made_at "+p.Made.Format(time.RFC3339), "version "+p.Version, "installation "+p.Installation.String(),
+	what := p.What
+	if p.Resolved {
+		what += " --resolved"
+	}
+	return csvLine(what, "made_at "+p.Made.Format(time.RFC3339), "version "+p.Version, "installation "+p.Installation.String(),
 		"of "+p.Stores, fmt.Sprintf("%d numbers", p.Numbers), "SHA-256 of what follows "+p.SHA256)
 }
 

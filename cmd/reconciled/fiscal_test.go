@@ -114,7 +114,20 @@ func TestFiscalDuplicatesAreListedUntilOneIsVoided(t *testing.T) {
 
 	o.sql(`INSERT INTO events (event_id, store_id, device_id, seq, type, version, created_at, payload)
 		VALUES (gen_random_uuid(), $1, $2, 2, 'SaleVoided', 1, now(), jsonb_build_object('sale_id', $3::text))`, shopID, o.till, two.String())
-	o.fiscal("duplicates").want(t, exitOK, "no fiscal number is used twice")
+	o.fiscal("duplicates").want(t, exitOK, "no fiscal number is used twice", "--resolved")
+
+	// What closed the incident can be shown, and exported.
+	o.fiscal("duplicates", "--resolved").want(t, exitOK, one.String(), two.String(), "yes", "1 fiscal numbers were used twice")
+	dir := t.TempDir()
+	o.fiscal("duplicates", "--resolved", "--export", dir, "-o", "json").want(t, exitOK, `"resolved": true`, "SaleVoided")
+	files, err := filepath.Glob(filepath.Join(dir, "*.csv"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("exported %v, %v", files, err)
+	}
+	if first, _ := parts(t, files[0]); !bytes.HasPrefix(first, []byte("reconciled fiscal duplicates --resolved,")) {
+		t.Errorf("the pack begins with %s", first)
+	}
+	central("--store", branchID.String(), "--resolved").want(t, exitOK, "no fiscal number was used twice")
 }
 
 // parts are a pack's first line and what follows it.

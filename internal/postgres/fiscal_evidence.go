@@ -55,10 +55,15 @@ type EventEvidence struct {
 }
 
 // Evidence reads all there is about numbers that more than one sale has which is not
-// voided, at most limit of them, at one moment; and counts all.
-func (f *Fiscal) Evidence(ctx context.Context, scope FiscalScope, limit int) (list []FiscalEvidence, total int, err error) {
+// voided, or, resolved, of which voids left one sale or none; at most limit of them, at one
+// moment; and counts all.
+func (f *Fiscal) Evidence(ctx context.Context, scope FiscalScope, resolved bool, limit int) (list []FiscalEvidence, total int, err error) {
+	which := sharedNumbers
+	if resolved {
+		which = resolvedNumbers
+	}
 	err = f.read(ctx, func(tx pgx.Tx) error {
-		numbers, n, err := findNumbers(ctx, tx, sharedNumbers, scope, limit)
+		numbers, n, err := findNumbers(ctx, tx, which, scope, limit)
 		if err != nil {
 			return err
 		}

@@ -76,8 +76,8 @@ const (
 		'sale_id', CASE WHEN s.id IS NOT NULL OR reconciled.try_uuid(e.said ->> 'sale_id') IS NOT NULL THEN n.sale_id END)`
 )
 
-// sharedNumbers are numbers that more than one sale has, voided ones aside.
-const sharedNumbers = `
+// claimedTwice are numbers that more than one sale has; of which, its HAVING says.
+const claimedTwice = `
 	SELECT claim.series_id, claim.number, jsonb_agg(claim.sale || jsonb_build_object('voided', claim.voided) ORDER BY claim.store_id, claim.sale_id) AS sales
 	FROM (
 		SELECT n.*, ` + isVoided + ` AS voided, ` + saleRef + ` AS sale
@@ -86,8 +86,16 @@ const sharedNumbers = `
 		JOIN reconciled.fiscal_number n USING (series_id, value, number)` + claims + `
 		WHERE (@across OR n.store_id = ANY(@stores)) AND ` + isSaid + ` OFFSET 0) AS claim
 	GROUP BY 1, 2
-	HAVING count(DISTINCT claim.sale_id) FILTER (WHERE NOT claim.voided) > 1
-	   AND bool_or(claim.store_id = ANY(@stores) AND NOT claim.voided)`
+	HAVING `
+
+const (
+	// sharedNumbers are numbers that more than one sale has, voided ones aside.
+	sharedNumbers = claimedTwice + `count(DISTINCT claim.sale_id) FILTER (WHERE NOT claim.voided) > 1
+		AND bool_or(claim.store_id = ANY(@stores) AND NOT claim.voided)`
+	// resolvedNumbers are those of which voids left one sale, or none.
+	resolvedNumbers = claimedTwice + `count(DISTINCT claim.sale_id) > 1
+		AND count(DISTINCT claim.sale_id) FILTER (WHERE NOT claim.voided) <= 1 AND bool_or(claim.store_id = ANY(@stores))`
+)
 
 // outsideNumbers are numbers of sales, voided ones aside, that come from no range which
 // their device ever had.
