@@ -79,9 +79,8 @@ func (i Intent) brings() Ref {
 }
 
 // vouched says whether the event says what its maker did, as far as can be known: its
-// own hash vouches for the content, or something explains why it does not, or the other
-// side gave it back or a person decided on it.
-func (e Event) vouched() bool { return e.Restored != nil || e.Verify() != velox.Corrupt }
+// own hash vouches for the content, or something explains why it does not.
+func (e Event) vouched() bool { return e.Verify() != velox.Corrupt }
 
 // Plan classifies the event and says what to write. An event whose content nothing
 // vouches for is never projected, nor has it a say in what another one stands for.

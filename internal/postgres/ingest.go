@@ -202,8 +202,7 @@ func giveBack(ctx context.Context, tx pgx.Tx, here *velox.Event, said json.RawMe
 
 // recommend says which copy's own hash vouches for it. A person decides.
 func recommend(here, there *velox.Event) string {
-	hereOK := here.Verify() == velox.Intact || here.Verify() == velox.Overwritten
-	thereOK := there.Verify() == velox.Intact
+	hereOK, thereOK := here.Restores(here.Said()), there.Restores(there.Said())
 	switch {
 	case hereOK && !thereOK:
 		return "the copy here matches its own hash, the other does not"

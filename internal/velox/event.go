@@ -98,16 +98,21 @@ const (
 	Unverifiable
 	// Corrupt: nothing matches the hash and nothing explains why.
 	Corrupt
+	// GivenBack: reconciled.said holds what was said, from the other side by this hash or
+	// by a person's decision; the row need not.
+	GivenBack
 )
 
 // String is the integrity's name in reports.
 func (i Integrity) String() string {
-	return [...]string{"intact", "overwritten", "lost", "unverifiable", "corrupt"}[i]
+	return [...]string{"intact", "overwritten", "lost", "unverifiable", "corrupt", "given back"}[i]
 }
 
 // Verify checks the event against its own full_payload_hash.
 func (e *Event) Verify() Integrity {
 	switch {
+	case e.Restored != nil:
+		return GivenBack
 	case e.Hash == "":
 		return Unverifiable
 	case e.Delta != nil && !hashes(e.Delta, e.Hash):

@@ -166,6 +166,10 @@ func TestACopyThatLostWhatWasSaidKnowsIt(t *testing.T) {
 	if tampered.Lost() || tampered.Verify() != Corrupt {
 		t.Errorf("an unexplained mismatch is %v, want corrupt", tampered.Verify())
 	}
+	tampered.Restored = original
+	if tampered.Verify() != GivenBack {
+		t.Errorf("what was decided on is %v, want given back", tampered.Verify())
+	}
 	winner := Event{Payload: original, ConflictStatus: AutoResolved, Hash: hash}
 	if winner.Lost() || winner.Verify() != Intact {
 		t.Error("the winner of a conflict has lost nothing")
