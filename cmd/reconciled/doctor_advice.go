@@ -37,8 +37,8 @@ var advised = map[string]advice{
 		EN: "The ledger counts; reconciled stock --repair --dry-run shows what would change of the cache.",
 	}, "stock_divergence"},
 	"GAP_BLOCKED": {"2", "reconciled gaps --store {store} --class blocked", alert.Text{
-		ES: "Se curan solos cuando el dato de referencia (serie, usuario, almacén) exista en esta base.",
-		EN: "They heal by themselves once the reference data (series, user, warehouse) is in this database.",
+		ES: "Se curan solos cuando el dato de referencia (serie, usuario, almacén) exista en esta base; lo que depende de un evento alterado espera a que se decida sobre él (reconciled event evidence).",
+		EN: "They heal by themselves once the reference data (series, user, warehouse) is in this database; what an altered event had a say in waits for a decision about it (reconciled event evidence).",
 	}, "waiting"},
 	"GAP_WAITING": {"2", "reconciled gaps --store {store} --class waiting", alert.Text{
 		ES: "Se curan solos cuando llegue el evento que les falta; si nunca llega, la caja que lo tiene no se ha sincronizado, o se perdió.",

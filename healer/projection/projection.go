@@ -83,7 +83,7 @@ func (i Intent) brings() Ref {
 func (e Event) vouched() bool { return e.Verify() != velox.Corrupt }
 
 // Plan classifies the event and says what to write. An event whose content nothing
-// vouches for is never projected, nor has it a say in what another one stands for.
+// vouches for is never projected, nor is what it says written in another one's name.
 func (i Intent) Plan(f Facts) Outcome {
 	out := i.shape.plan(i.event, f)
 	if out.Class == Actionable && !i.event.vouched() {

@@ -224,13 +224,12 @@ type balance struct {
 
 // share folds the projected events of a share, and e, and what sales took. A sale took
 // what was there, whatever the clocks say; whatever else takes, takes no more than that.
-// Of a product of which the log lacks an event, or has one that nothing vouches for, no
-// more is known than what is held.
+// Of a product of whose shares nobody is sure no more is known than what is held: then e
+// must not be in that yet.
 func (f Facts) share(e Event, share Share) balance {
 	total, owed, result := new(big.Rat), new(big.Rat), balance{}
 	all := f.changes(e, share)
-	doubtful := func(by Event) bool { return by.ID != e.ID && !by.vouched() }
-	if f.Unfolded[share.Product] || slices.ContainsFunc(f.Quotas[share.Product], doubtful) {
+	if f.unsure(e, share.Product) {
 		held := f.Escrow[share]
 		total, result.row = sum(held.Qty), held.ID
 		all = slices.DeleteFunc(all, func(c change) bool { return c.by.ID != e.ID })
@@ -265,13 +264,19 @@ func (f Facts) share(e Event, share Share) balance {
 	return result
 }
 
+// unsure says of a product's shares that nobody can tell what they come to: the log lacks
+// one of their events, or has one beside e that nothing vouches for.
+func (f Facts) unsure(e Event, product uuid.UUID) bool {
+	return f.Unfolded[product] || slices.ContainsFunc(f.Quotas[product], func(by Event) bool { return by.ID != e.ID && !by.vouched() })
+}
+
 // mendShares sets shares for which a projected event answers, and which do not hold what
-// their events come to. Of a product of which the log lacks an event nobody can tell.
+// their events come to, where that can be told.
 func (f Facts) mendShares(e Event, marker Row, changes []change) Outcome {
 	c := Changes{Update: &Update{marker.Table, marker.ref().ID, nil}}
 	var reasons []string
 	for _, share := range sharesOf(changes) {
-		if f.Unfolded[share.Product] || !f.Latest(e, share) {
+		if f.unsure(e, share.Product) || !f.Latest(e, share) {
 			continue
 		}
 		held, has := f.Escrow[share]

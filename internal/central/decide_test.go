@@ -113,14 +113,38 @@ func TestAContentKeptOnBothSidesStaysADifference(t *testing.T) {
 	}
 	p.central.exec(`UPDATE events SET delta_payload = '{"qty": 70}' WHERE event_id = $1`, e.ID)
 	p.wantRound(t, reconcile.Differs)
-	if here, there := p.store.undecided(), p.central.undecided(); here != 1 || there != 0 {
-		t.Errorf("%d conflicts open at the store and %d at central, want the store's, which has not seen this content", here, there)
+	if here, there := p.store.undecided(), p.central.undecided(); here != 1 || there != 1 {
+		t.Errorf("%d conflicts open at the store and %d at central, want both: neither decision was about this content", here, there)
 	}
 	copies, err := postgres.NewConflicts(p.store.DB).Decide(t.Context(), p.grant, e.ID, postgres.KeepThere, "ana", "theirs")
 	if err != nil || string(copies.There) != `{"qty": 70}` {
 		t.Fatalf("took over %s, %v; want the latest", copies.There, err)
 	}
 	p.wantRound(t, reconcile.InSync)
+	if here, there := p.store.undecided(), p.central.undecided(); here != 0 || there != 0 {
+		t.Errorf("%d conflicts open at the store and %d at central, want none", here, there)
+	}
+}
+
+// What was settled once and is there again is a conflict again.
+func TestAConflictThatComesBackIsOpenAgain(t *testing.T) {
+	p, e := newConflict(t)
+	if _, err := postgres.NewConflicts(p.store.DB).Decide(t.Context(), p.grant, e.ID, postgres.KeepThere, "ana", "theirs"); err != nil {
+		t.Fatal(err)
+	}
+	p.wantRound(t, reconcile.InSync)
+	for _, sql := range []string{
+		`UPDATE reconciled.said SET said = '{"qty": 7, "note": "<a> & b"}'`,
+		`INSERT INTO reconciled.dirty (store_id, slot, op) SELECT store_id, reconciled.slot(created_at), 'm' FROM events WHERE seq = 500`,
+	} {
+		if _, err := p.store.DB.Pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.wantRound(t, reconcile.Differs)
+	if here, there := p.store.undecided(), p.central.undecided(); here != 1 || there != 1 {
+		t.Errorf("%d conflicts open at the store and %d at central, want 1 and 1", here, there)
+	}
 }
 
 func TestNothingElseOfAnEventIsTakenOver(t *testing.T) {

@@ -64,8 +64,8 @@ type Resolution struct {
 	By         string
 }
 
-// Resolved lists what the POS resolved by itself, and what was restored of it, the latest
-// first.
+// Resolved lists what the POS resolved by itself, what was restored of it, and what a
+// person decided, the latest first.
 func (c *Conflicts) Resolved(ctx context.Context, store velox.StoreID, limit int) ([]Resolution, error) {
 	rows, err := c.db.Pool.Query(ctx, `
 		SELECT id, entity_type, coalesce(entity_id, ''), winner_event_id, ARRAY(SELECT left(l, 64) FROM unnest(loser_event_ids[1:20]) l),

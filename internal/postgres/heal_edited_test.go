@@ -377,4 +377,21 @@ func TestADailyPriceIsTheNewestWhateverComesLate(t *testing.T) {
 	h.exec(`UPDATE products SET price_bs = 15, updated_at = now()`)
 	h.mends(1)
 	h.expect("1200.00 1.50", `SELECT concat_ws(' ', price_bs, price_usd) FROM products`)
+	// Many came late, in one transaction: the backend leaves the newest of them.
+	h.ago("1 hour")
+	h.exec(`UPDATE products SET updated_at = now() - interval '1 hour'`)
+	var late []said
+	for minute := 401; minute < 530; minute++ {
+		if minute%10 != 0 {
+			late = append(late, priced(minute))
+		}
+	}
+	h.log(late...)
+	h.exec(`UPDATE events SET received_at = now() WHERE seq > 402 AND seq < 531`)
+	h.exec(`INSERT INTO outbox_entries (event_id, event_type, store_id, target, status, processed_at)
+		SELECT event_id::text, type, store_id, 'projection', 'processed', now() FROM events e
+		WHERE NOT EXISTS (SELECT FROM outbox_entries o WHERE o.event_id = e.event_id::text)`)
+	h.exec(`UPDATE products SET price_bs = 529, updated_at = now()`)
+	h.mends(1)
+	h.expect("1200.00 1.50", `SELECT concat_ws(' ', price_bs, price_usd) FROM products`)
 }

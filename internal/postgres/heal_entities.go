@@ -28,7 +28,7 @@ type history struct {
 
 // pricesAtMost bounds what is read of a product that gets a new price every day. Each
 // change sets both prices, so that of many the newest matter, and those that came last: the
-// backend looks at no time and leaves what came last.
+// backend looks at no time, and leaves the newest of what came last.
 const pricesAtMost = 50
 
 // histories reads the events of entities.
@@ -39,7 +39,7 @@ func (r *factReader) histories(member string, types []velox.Type, ids []uuid.UUI
 	}
 	r.failed = "history by " + member
 	rows, err := r.q.Query(r.ctx, `SELECT * FROM (`+saying(eventColumns+`, least(row_number() OVER (PARTITION BY asked.id, e.type ORDER BY e.created_at DESC),
-				row_number() OVER (PARTITION BY asked.id, e.type ORDER BY e.received_at DESC)) AS place,
+				row_number() OVER (PARTITION BY asked.id, e.type ORDER BY e.received_at DESC, e.created_at DESC)) AS place,
 			asked.id, reconciled.ms(greatest(
 			(SELECT max(o.processed_at) FROM public.outbox_entries o WHERE o.event_id IN (e.event_id::text, upper(e.event_id::text)) AND o.target = 'projection'),
 			(SELECT max(h.healed_at) FROM reconciled.heal_log h WHERE h.store_id = e.store_id AND h.event_id = e.event_id AND h.strategy = 'native')))`,

@@ -225,8 +225,13 @@ func (in *ingest) keepConflict(ctx context.Context, here, there *velox.Event) er
 		return fmt.Errorf("encode copy of event %s: %w", there.ID, err)
 	}
 	hereItem, thereItem := reconcile.Item(here), reconcile.Item(there)
-	_, err = in.tx.Exec(ctx, `INSERT INTO reconciled.conflict (store_id, event_id, here_item, there_item, there, there_from, recommendation)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+	// The same content once more is another conflict when it was settled, or when a person
+	// kept what was here then and is here no more.
+	_, err = in.tx.Exec(ctx, `INSERT INTO reconciled.conflict AS c (store_id, event_id, here_item, there_item, there, there_from, recommendation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (store_id, event_id, there_item) DO UPDATE SET
+			here_item = excluded.here_item, there = excluded.there, there_from = excluded.there_from, recommendation = excluded.recommendation,
+			found_at = now(), decided_at = NULL, decision = NULL
+		WHERE c.decided_at IS NOT NULL AND (c.decision <> 'here' OR c.here_item <> excluded.here_item)`,
 		in.store, here.ID, hereItem.Digest[:], thereItem.Digest[:], string(copyOf), in.from, recommend(here, there))
 	if err != nil {
 		return fmt.Errorf("keep conflicting copy of event %s: %w", here.ID, err)

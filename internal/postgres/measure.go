@@ -203,7 +203,7 @@ func measureQueues(ctx context.Context, tx pgx.Tx, store velox.StoreID, into *he
 	err := tx.QueryRow(ctx, `
 		SELECT (SELECT count(*) FROM public.outbox_entries o WHERE store_id = $1 AND `+isPending+`),
 		       (SELECT count(*) FROM public.outbox_entries o WHERE store_id = $1 AND `+isDead+`),
-		       (SELECT count(*) FROM public.conflict_audit_log WHERE store_id = $1 AND resolved_at > now() - interval '1 hour' AND strategy <> '`+restoredBy+`')`, store).
+		       (SELECT count(*) FROM public.conflict_audit_log WHERE store_id = $1 AND resolved_at > now() - interval '1 hour' AND strategy NOT IN ('`+restoredBy+`', '`+decidedBy+`'))`, store).
 		Scan(&into.More.OutboxPending, &into.More.OutboxDead, &into.More.ConflictRate)
 	if err != nil {
 		return fmt.Errorf("measure queues: %w", err)
