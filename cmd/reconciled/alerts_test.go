@@ -63,7 +63,7 @@ func TestALookAheadOfTheClockIsNone(t *testing.T) {
 		}
 	}
 	looked("5 seconds") // the database's clock is not this one
-	cmd(t, "--config", config, "alerts").want(t, exitOK, "nothing is wrong")
+	cmd(t, "--config", config, "alerts").want(t, exitOK, "no alerts")
 	looked("3 hours")
 	cmd(t, "--config", config, "alerts").want(t, exitTrouble, "is not being looked at (last at ")
 }
