@@ -63,17 +63,16 @@ func (p patch) plan(e Event, f Facts) Outcome {
 		}
 	}
 	// A customer's row says when the newest of its events was made, or when it was edited.
-	earlier := !entity.Fresh && !isPlaceholder(p.entity, entity.Columns) && entity.lastProjected() == nil && whole.newest < entity.UpdatedAt
-	if p.entity.Table == Customers && !earlier && (len(set) > 0 || !edited && slices.Contains(f.Differs[e.ID].Columns, "updated_at")) {
+	if p.entity.Table == Customers && !entity.editedAfter(p.entity, whole.newest) && (len(set) > 0 || !edited && slices.Contains(f.Differs[e.ID].Columns, "updated_at")) {
 		set["updated_at"] = stamp(whole.newest)
 	}
+	differs := p.entity.String() + " differs in " + strings.Join(slices.Sorted(maps.Keys(set)), ", ")
 	switch {
 	case len(set) > 0 && slices.ContainsFunc(entity.History, func(o Event) bool { return o.ID != e.ID && !o.vouched() }):
-		return Outcome{Class: Blocked, Reason: p.entity.String() + " differs in " + strings.Join(slices.Sorted(maps.Keys(set)), ", ") +
+		return Outcome{Class: Blocked, Reason: differs +
 			", and an event that had a say in it does not match its own hash: see reconciled event evidence"}
 	case len(set) > 0:
-		return mend(p.entity.String()+" differs in "+strings.Join(slices.Sorted(maps.Keys(set)), ", "),
-			Changes{Update: &Update{p.entity.Table, p.entity.ID, set}})
+		return mend(differs, Changes{Update: &Update{p.entity.Table, p.entity.ID, set}})
 	case edited:
 		return Outcome{Class: Semantic, Routine: true, Reason: p.entity.String() + " was edited online"}
 	default:
@@ -196,6 +195,12 @@ func (n *Entity) lastProjected() (last *Event) {
 		}
 	}
 	return last
+}
+
+// editedAfter says of a customer's row whether it was edited online later than an event
+// was made.
+func (n *Entity) editedAfter(entity Ref, made velox.Millis) bool {
+	return !n.Fresh && !isPlaceholder(entity, n.Columns) && n.lastProjected() == nil && made < n.UpdatedAt
 }
 
 // over says whether a projection of one event can have replaced what another gave. Of a

@@ -137,12 +137,11 @@ func (c *Conflicts) Decide(ctx context.Context, grant lock.Grant, event uuid.UUI
 			return fmt.Errorf("write decision: %w", err)
 		}
 		entity, id := entityOf(copies.Type, winner)
-		_, err = tx.Exec(ctx, `INSERT INTO public.conflict_audit_log (store_id, entity_type, entity_id, winner_event_id, loser_event_ids,
-				strategy, winner_payload, loser_payloads, resolved_by)
-			VALUES ($1, left($2, 50), nullif(left($3, 255), ''), $4, '{}', $5, $6::text::jsonb, jsonb_build_array($7::text::jsonb), left($8, $9))`,
-			grant.Store, entity, id, event.String(), decidedBy, string(winner), string(loser), by, maxResolver)
+		err = logResolution(ctx, tx, grant.Store, resolution{
+			entityType: entity, entityID: id, winner: event, losers: []string{}, strategy: decidedBy, won: winner, lost: loser, by: by,
+		})
 		if err != nil {
-			return fmt.Errorf("write conflict_audit_log: %w", err)
+			return err
 		}
 		return audit(ctx, tx, grant.Store, decision{
 			actor: by, action: "event decide", target: event.String(), outcome: "kept " + string(keep),
@@ -158,9 +157,8 @@ func takeOver(ctx context.Context, tx pgx.Tx, grant lock.Grant, c *Copies) error
 	if err := giveBack(ctx, tx, &c.here, c.There, c.from); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `SELECT reconciled.restore_payload($1, $2, $3, $4, $5, $6)`,
-		grant.Store, c.Event, grant.Epoch, grant.Token, string(c.here.Payload), string(c.There)); err != nil {
-		return fmt.Errorf("write payload: %w", err)
+	if err := writePayload(ctx, tx, grant, c.Event, c.here.Payload, c.There); err != nil {
+		return err
 	}
 	return enlistSlot(ctx, tx, grant.Store, int64(c.here.CreatedAt)>>merkle.SlotBits)
 }

@@ -274,24 +274,18 @@ func (h *Healing) RestoreLost(ctx context.Context, grant lock.Grant, events []uu
 const maxResolver = 100
 
 func restoreLost(ctx context.Context, tx pgx.Tx, grant lock.Grant, l *LostUpdate, by string) error {
-	_, err := tx.Exec(ctx, `SELECT reconciled.restore_payload($1, $2, $3, $4, $5, $6)`,
-		grant.Store, l.Event, grant.Epoch, grant.Token, string(l.Payload), string(l.Said))
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "RC006" {
-		return errRunAgain // it changed a moment ago
-	}
-	if err != nil {
-		return fmt.Errorf("write payload: %w", err)
+	if err := writePayload(ctx, tx, grant, l.Event, l.Payload, l.Said); err != nil {
+		return err
 	}
 	losers := []string{}
 	if l.Winner.Valid {
 		losers = append(losers, l.Winner.UUID.String())
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO public.conflict_audit_log (store_id, entity_type, entity_id, winner_event_id, loser_event_ids,
-			strategy, winner_payload, loser_payloads, resolved_by)
-		VALUES ($1, left($2, 50), nullif(left($3, 255), ''), $4, $5, $6, $7::text::jsonb, jsonb_build_array($8::text::jsonb), left($9, $10))`,
-		grant.Store, l.EntityType, l.EntityID, l.Event.String(), losers, restoredBy, string(l.Said), string(l.Payload), by, maxResolver)
+	err := logResolution(ctx, tx, grant.Store, resolution{
+		entityType: l.EntityType, entityID: l.EntityID, winner: l.Event, losers: losers, strategy: restoredBy, won: l.Said, lost: l.Payload, by: by,
+	})
 	if err != nil {
-		return fmt.Errorf("write conflict_audit_log: %w", err)
+		return err
 	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO reconciled.lost_update (store_id, event_id, type, created_ms, entity_type, entity_id, winner, found_at, restored_at, restored_by)
@@ -308,6 +302,41 @@ func restoreLost(ctx context.Context, tx pgx.Tx, grant lock.Grant, l *LostUpdate
 		actor: by, action: "event restore", target: l.Event.String(), outcome: "restored",
 		detail: map[string]any{"winner": l.Winner, "overwritten": l.Payload, "said": l.Said},
 	})
+}
+
+// writePayload makes what an event is taken to have said its payload, in place of the
+// overwritten one. The transaction runs again when it is another by now.
+func writePayload(ctx context.Context, tx pgx.Tx, grant lock.Grant, event uuid.UUID, overwritten, said json.RawMessage) error {
+	_, err := tx.Exec(ctx, `SELECT reconciled.restore_payload($1, $2, $3, $4, $5, $6)`,
+		grant.Store, event, grant.Epoch, grant.Token, string(overwritten), string(said))
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "RC006" {
+		return errRunAgain // it changed a moment ago
+	}
+	if err != nil {
+		return fmt.Errorf("write payload: %w", err)
+	}
+	return nil
+}
+
+// resolution is a row of the POS's own log of conflicts.
+type resolution struct {
+	entityType, entityID string
+	winner               uuid.UUID
+	losers               []string
+	strategy             string
+	won, lost            json.RawMessage
+	by                   string
+}
+
+func logResolution(ctx context.Context, tx pgx.Tx, store velox.StoreID, r resolution) error {
+	_, err := tx.Exec(ctx, `INSERT INTO public.conflict_audit_log (store_id, entity_type, entity_id, winner_event_id, loser_event_ids,
+			strategy, winner_payload, loser_payloads, resolved_by)
+		VALUES ($1, left($2, 50), nullif(left($3, 255), ''), $4, $5, $6, $7::text::jsonb, jsonb_build_array($8::text::jsonb), left($9, $10))`,
+		store, r.entityType, r.entityID, r.winner.String(), r.losers, r.strategy, string(r.won), string(r.lost), r.by, maxResolver)
+	if err != nil {
+		return fmt.Errorf("write conflict_audit_log: %w", err)
+	}
+	return nil
 }
 
 // enlistSlot puts a slot onto the healer's list, to be looked at now.
